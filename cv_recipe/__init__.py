@@ -4,8 +4,10 @@
 - `cv_recipe.core`: What every other room stands on: findings, seeds, files that are whole or absent, and a choice of device
 - `cv_recipe.data`: A data set as one table: a row an image, known by its content, on one side of the split for good
 - `cv_recipe.engine`: Run one function on many specs, in processes of their own, and lose none
+- `cv_recipe.features`: What a frozen network sees in each image, computed once and kept by content
 - `cv_recipe.images`: One opener for every file: the right way up, in 8 bits, at the size asked for, or one line that says why not
 - `cv_recipe.layout`: What the names of folders say: splits, classes, masks, and what does not belong
+- `cv_recipe.model`: Any timm model, with weights that are known by tag and hash, and a plain word when there are none
 - `cv_recipe.planted`: Two sets of image files that need no download: real digits, and drawn scenes whose every fault is known
 - `cv_recipe.runs`: A ledger of all that was tried: append-only, written by several processes, safe to kill at any moment
 - `cv_recipe.task`: What a kind of label means: target, loss, activation, metric, decoding, and where training should begin"""

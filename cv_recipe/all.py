@@ -17,6 +17,8 @@ from .cache import *
 from .runs import *
 from .engine import *
 from .task import *
+from .model import *
+from .features import *
 
 # %% ../nbs/99_all.ipynb #83d5cea7
 __all__ = [n for n in globals() if not n.startswith('_')]

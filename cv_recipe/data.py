@@ -44,12 +44,18 @@ def _tenths(labels):
     rank = labels.rank(method='average', pct=True)
     return np.ceil(rank.fillna(0)*10).astype(int).astype(str)
 
+def _amount(text, _):
+    "The number in `text`; nan where there is none"
+    if not text.strip(): return np.nan
+    if not np.isfinite(res := float(text)): raise ValueError(f"{text.strip()!r} is no amount; leave the cell empty where it is unknown")
+    return res
+
 _US = chr(31) # what no label holds
 
 KINDS = dict(
     single=Kind(lambda t,_: t.strip(), lambda l,_: str(l), lambda ls: set(ls)-{''}, lambda ls: ls.astype(str)),
     multi=Kind(lambda t,sep: tuple(sorted({o.strip() for o in t.split(sep)}-{''}, key=natural_key)), lambda l,sep: sep.join(l), lambda ls: {o for l in ls for o in l}, _rarest),
-    regression=Kind(lambda t,_: float(t) if t.strip() else np.nan, lambda l,_: '' if l!=l else repr(float(l)), lambda ls: set(), _tenths),
+    regression=Kind(_amount, lambda l,_: '' if l!=l else repr(float(l)), lambda ls: set(), _tenths),
     segment=Kind(lambda t,_: t.strip(), lambda l,_: str(l), lambda ls: set(), lambda ls: pd.Series('', index=ls.index)))
 
 # %% ../nbs/02_data.ipynb #ed56387d
@@ -214,12 +220,20 @@ def _make(rows, root, kind, classes, skipped, notes, step, valid=.2, test=.2, se
     return _sided(df, root, kind, classes, skipped, notes, step, valid, test, seed)
 
 # %% ../nbs/02_data.ipynb #dc32bc5f
+def _pulled(df, was):
+    "For rows without a side the given valid or test side of their copies and group, else ''"
+    rank = was.map({'valid': 2, 'test': 3}).fillna(0).astype(int)
+    return rank.groupby(_units(df)).transform('max').map({0: '', 2: 'valid', 3: 'test'})
+
 def _sided(df, root, kind, classes, skipped, notes, step, valid, test, seed):
     "Deal the sides that nobody gave; sides that were given stay as they are, leaks and all, for the audit to find"
     was,given = df.split,set(df.split)
     share = dict(valid=0. if 'valid' in given else valid, test=0. if 'test' in given else test)
     free = was.isin(['','train']) if any(share.values()) else was==''
     df = df.assign(split=was.where(~free, ''))
+    blank = was==''
+    if blank.any() and given & {'valid','test'}: df['split'] = df.split.where(~blank, _pulled(df, was))
+    free = free & (df.split=='')
     part = df[free] if any(share.values()) else df
     if free.any(): df.loc[part.index, 'split'] = _deal(part, kind, **share, seed=seed)
     classes = tuple(classes) + tuple(sorted(KINDS[kind].names(df.label)-set(classes), key=natural_key))
@@ -282,8 +296,8 @@ def _number_like(labels):
     "'fraction', 'whole' or '' for what the labels look like"
     try: vals = [float(o) for o in labels]
     except ValueError: return ''
-    if not vals or not np.isfinite(vals).all(): return ''
-    return 'whole' if all(v==int(v) for v in vals) else 'fraction'
+    if not np.isfinite(vals).any(): return ''
+    return 'whole' if all(v==int(v) for v in vals if np.isfinite(v)) else 'fraction'
 
 def _guess(labels, sep, notes):
     "The kind that labels in text stand for"
@@ -297,6 +311,7 @@ def _once(rows, kind, where, notes):
     "One row a path"
     n = rows.path.duplicated()
     if not n.any(): return rows
+    if (two := rows.groupby('path').split.nunique().loc[lambda s: s>1]).size: raise ValueError(f"{where}: {two.index[0]} is on two sides of the split ({plural(len(two), 'such file')}); mend the table")
     if kind=='multi':
         both = rows.groupby('path', sort=False).label.agg(lambda ls: tuple(sorted({o for l in ls for o in l}, key=natural_key)))
         rows = rows[~n].assign(label=lambda d: d.path.map(both))
@@ -321,6 +336,7 @@ def _labels(col, kind, sep, where):
 # %% ../nbs/02_data.ipynb #af0635eb
 def _locate(paths, folder, suffix):
     "(root, relative paths) of what a table names; absolute paths are allowed where they share a root"
+    if suffix and suffix[0].isalnum(): suffix = '.'+suffix
     paths = [p.strip().replace('\\', '/') + (suffix if suffix and not p.strip().lower().endswith(suffix.lower()) else '') for p in paths]
     full = [Path(os.path.normpath(folder/p)) for p in paths]
     out = [p for p in full if not p.is_relative_to(folder)]
@@ -357,6 +373,7 @@ def from_df(cls:Source,
 
 def _columns(df, path_col, label_col, split_col, group_col, name):
     "The columns path, label, split, group as text; all others come along"
+    if not isinstance(df, pd.DataFrame): raise ValueError(f"{name}: a {type(df).__name__} is no table; give a pandas DataFrame")
     if df.empty: raise ValueError(f"{name}: the table has no rows")
     for what,c in (('path_col',path_col), ('label_col',label_col), *((w,c) for w,c,d in (('split_col',split_col,'split'), ('group_col',group_col,'group')) if c!=d)):
         if c not in df: raise ValueError(f"{name}: no column {c!r}; there are {', '.join(map(repr, df.columns))}: say {what}=")
@@ -368,7 +385,7 @@ def _columns(df, path_col, label_col, split_col, group_col, name):
 
 def _text(o):
     if isinstance(o, (list,tuple,set)): return _US.join(map(str, o))
-    return o if isinstance(o, str) else '' if o is None or o!=o else str(o)
+    return o if isinstance(o, str) else '' if pd.isna(o) else str(o)
 
 @patch(cls_method=True)
 def from_csv(cls:Source,

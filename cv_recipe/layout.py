@@ -13,7 +13,6 @@ __all__ = ['IMAGE_SUFFIXES', 'split_name', 'natural_key', 'is_hidden', 'find_mas
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import pandas as pd
@@ -50,15 +49,19 @@ def is_hidden(
     "True for what starts with a dot and for what archives and file managers leave behind"
     return any(o.startswith('.') or o in ('__MACOSX','Thumbs.db','desktop.ini','@eaDir') for o in path.split('/'))
 
-def _suffix(path): return PurePosixPath(path).suffix.lower()
+def _parts(path):
+    name = path[path.rfind('/')+1:]
+    i = name.rfind('.')
+    return (name[:i], name[i:]) if 0<i<len(name)-1 else (name, '')
+def _stem(path): return _parts(path)[0]
+def _suffix(path): return _parts(path)[1].lower()
 
 # %% ../nbs/01b_layout.ipynb #e0962bef
 _MASKS = set('mask masks annot annotation annotations label labels seg segmentation segmentations gt groundtruth'.split())
 _MASK_END = re.compile(r'[-_ ](mask|masks|seg|segmentation|label|labels|annot|gt|l)$', re.I)
 
 def _base(path):
-    stem = PurePosixPath(path).stem
-    return _MASK_END.sub('', stem)
+    return _MASK_END.sub('', _stem(path))
 
 def _mask_dir(name):
     "Whether a folder's name says masks and nothing else but a split"
@@ -81,9 +84,9 @@ def find_masks(
     dirs = {f: tuple(f.split('/')[:-1]) for f in files}
     uniq = set(dirs.values())
     deep = {d: next((i for i,n in enumerate(d) if _mask_dir(n) and _neighbours_ok(uniq, d, i)), None) for d in uniq}
-    plain = {(dirs[f], PurePosixPath(f).stem) for f in files if deep[dirs[f]] is None}
+    plain = {(dirs[f], _stem(f)) for f in files if deep[dirs[f]] is None}
     stems = {s for _,s in plain}
-    found = {f for f in files if deep[dirs[f]] is None and _base(f)!=PurePosixPath(f).stem and (dirs[f], _base(f)) in plain}
+    found = {f for f in files if deep[dirs[f]] is None and _base(f)!=_stem(f) and (dirs[f], _base(f)) in plain}
     inside = {d: [] for d in uniq if deep[d] is not None}
     for f in files: inside.get(dirs[f], []).append(f)
     return found | {f for fs in inside.values() if all(_base(f) in stems for f in fs) for f in fs}
@@ -118,17 +121,18 @@ def _class_level(dirs, split, level, where):
     "The level that holds the class; None where there is none"
     var = _varying(dirs, split)
     if level is not None:
-        if not _names(dirs, level): raise ValueError(f"{where}: level={level} is below every folder: there are levels 0 to {max(map(len, dirs), default=0)-1}")
+        if level<0 or not _names(dirs, level): raise ValueError(f"{where}: level={level} is no level of folders: there are levels 0 to {max(map(len, dirs), default=0)-1}")
         return level
     if len(var)<2 or any(len(d)==var[0]+1 for d in dirs): return var[0] if var else None
     seen = '; '.join(f"level={i} ({plural(len(_names(dirs, i)), 'class', 'classes')}: {_some(_names(dirs, i))})" for i in var)
     raise ValueError(f"{where}: folders differ at {len(var)} levels, and one of them is the class: say {seen}")
 
 # %% ../nbs/01b_layout.ipynb #a3af627c
-def _flat(files, where):
+def _flat(files, where, masks=()):
     "The one line for a folder without classes"
     ends = Counter(map(_suffix, files))
     hint = ("a csv lies beside: Source.from_csv reads labels from it" if ends['.csv'] or ends['.tsv'] else
+            "masks lie beside: a table of path,label with the mask's path as label reads by Source.from_csv(…, kind='segment')" if masks else
             "xml files lie beside: boxes are no kind of label here yet, so write a csv and use Source.from_csv" if ends['.xml'] else
             "give each class a folder, or list path,label in a csv and use Source.from_csv")
     return ValueError(f"{where}: no two class folders tell the images apart; {hint}")
@@ -161,7 +165,7 @@ def read_layout(
     dirs = set(dir_of.values())
     split = _split_level(dirs)
     lev = _class_level(dirs, split, level, where)
-    if lev is None or lev==split: raise _flat(files, where)
+    if lev is None or lev==split: raise _flat(files, where, masks)
     return _table(own, dir_of, split, lev, folders, _side(files, set(pics), masks), where)
 
 # %% ../nbs/01b_layout.ipynb #dc3a2f27
@@ -171,14 +175,14 @@ def _table(own, dir_of, split, lev, folders, skipped, where):
     skipped = skipped + [(f, why) for f,_,_,why in rows if why]
     free = sum(l is None for _,_,l,why in rows if not why)
     df = pd.DataFrame([(f, l or '', 'unlabelled' if l is None else s) for f,s,l,why in rows if not why], columns=['path','label','split'])
-    tops = {d for d in place if len(d)>lev}
-    empty = {p[lev] for p in (tuple(o.split('/')) for o in folders if not is_hidden(o)) if len(p)>lev and any(_alike(p, d, split, lev) for d in tops)}
+    tops = {_beside(d, split, lev) for d in place if len(d)>lev}
+    empty = {p[lev] for p in (tuple(o.split('/')) for o in folders if not is_hidden(o)) if len(p)>lev and _beside(p, split, lev) in tops}
     classes = set(df.label)-{''}
     notes = [f"{plural(free, 'image')} without a class folder: kept as unlabelled"] * bool(free)
     notes += [f"empty class folders: {_some(empty-classes)}"] * bool(empty-classes)
     if len(classes | empty)<2: raise _flat([f for f,_ in skipped], where)
     return Layout(df, pd.DataFrame(skipped, columns=['path','why'], dtype=str), tuple(notes), tuple(sorted(classes|empty, key=natural_key)))
 
-def _alike(p, d, split, lev):
-    "Whether folder `p` lies where class folders lie, that is beside some class folder `d` up to split and class"
-    return all(a==b for i,(a,b) in enumerate(zip(p[:lev], d[:lev])) if i!=split)
+def _beside(d, split, lev):
+    "Where a class folder lies, whatever its split: the same for folders that lie beside each other"
+    return tuple(o for i,o in enumerate(d[:lev]) if i!=split)

@@ -62,7 +62,7 @@ KINDS = dict(
 def _digest(path):
     "(hash of the file's bytes, '') or ('', why not)"
     try: data = Path(path).read_bytes()
-    except OSError as e: return '', f'cannot be read: {e.strerror}'
+    except (OSError, ValueError) as e: return '', f"cannot be read: {getattr(e, 'strerror', None) or e}"
     return (hashlib.blake2b(data, digest_size=8).hexdigest(), '') if data else ('', 'empty file')
 
 def _digests(paths):
@@ -166,7 +166,7 @@ def _strata(df, kind): return KINDS[kind].stratum(df.label).astype(str)
 # %% ../nbs/02_data.ipynb #e6723b5a
 def _unit_table(df, kind, seed, what):
     "One row a unit: its stratum (that of its first row by hash), its place in the dealing, its size and the strictest side it already has"
-    t = pd.DataFrame(dict(unit=_units(df), stratum=_strata(df, kind).to_numpy(), u=_draw(df.id, seed, what), side=df.split.map(_STRICT).to_numpy()))
+    t = pd.DataFrame(dict(unit=_units(df), stratum=_strata(df, kind).to_numpy(), u=_draw(df.id.str.split('.').str[0] + _US + _strata(df, kind).to_numpy(), seed, what), side=df.split.map(_STRICT).to_numpy()))
     t = t.sort_values('u', kind='stable')
     res = t.groupby('unit', sort=False).agg(stratum=('stratum','first'), u=('u','first'), size=('u','size'), side=('side','max'))
     return res.sort_values(['stratum','u'])
@@ -381,7 +381,9 @@ def _columns(df, path_col, label_col, split_col, group_col, name):
     t = t.reset_index(drop=True)
     for c in ('split','group'):
         if c not in t: t[c] = ''
-    return t.assign(**{c: [_text(o) for o in t[c]] for c in ('path','label','split','group')})
+    t = t.assign(**{c: [_text(o) for o in t[c]] for c in ('path','label','split','group')})
+    if (blank := np.flatnonzero(t.path.str.strip()=='')).size: raise ValueError(f"{name}: row {blank[0]+1} has no path ({plural(len(blank), 'such row')}); mend the table")
+    return t
 
 def _text(o):
     if isinstance(o, (list,tuple,set)): return _US.join(map(str, o))
@@ -642,7 +644,7 @@ def _corrections(csv):
 def to_csv(self:Source,
     csv:str|Path # Where to write it; paths inside are relative to its folder where they can be
 )->Path: # The csv
-    "The table as a csv; read it back by `from_csv`"
+    "The table as a csv; read it back by `from_csv`, for sets with label_sep='|' and for whole amounts with kind='regression'"
     csv = Path(csv)
     text = KINDS[self.kind].text
     def rel(p): return p.relative_to(csv.parent.absolute()).as_posix() if p.is_relative_to(csv.parent.absolute()) else p.as_posix()

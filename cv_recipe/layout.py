@@ -71,10 +71,11 @@ def _mask_dir(name):
     return any(w in name.lower() for w in _MASKS) and not split_name(name)
 
 # %% ../nbs/01b_layout.ipynb #cf32d451
-def _neighbours_ok(dirs, d, i):
-    "Whether the folders beside level `i` of `d` can be the images of a mask folder"
-    names = {o[i] for o in dirs if len(o)>i and o[:i]==d[:i]} - {o[i] for o in dirs if len(o)>i and _mask_dir(o[i])}
-    return len(names)>=2 or any(split_name(n) or n.lower() in _COMPANY for n in names)
+def _sure(dirs, d, i):
+    "True where the folders beside level `i` of `d` are named as images or splits, None where they may be classes, False where it has no two neighbours"
+    names = {o[i] for o in dirs if len(o)>i and o[:i]==d[:i] and not _mask_dir(o[i])}
+    if any(split_name(n) or n.lower() in _COMPANY for n in names): return True
+    return None if len(names)>=2 else False
 
 def find_masks(
     files:Iterable[str] # Image files, relative, with forward slashes
@@ -83,13 +84,14 @@ def find_masks(
     files = list(files)
     dirs = {f: tuple(f.split('/')[:-1]) for f in files}
     uniq = set(dirs.values())
-    deep = {d: next((i for i,n in enumerate(d) if _mask_dir(n) and _neighbours_ok(uniq, d, i)), None) for d in uniq}
+    deep = {d: next((i for i,n in enumerate(d) if _mask_dir(n) and _sure(uniq, d, i) is not False), None) for d in uniq}
     plain = {(dirs[f], _stem(f)) for f in files if deep[dirs[f]] is None}
-    stems = {s for _,s in plain}
+    stems = Counter(s for _,s in plain)
     found = {f for f in files if deep[dirs[f]] is None and _base(f)!=_stem(f) and (dirs[f], _base(f)) in plain}
     inside = {d: [] for d in uniq if deep[d] is not None}
     for f in files: inside.get(dirs[f], []).append(f)
-    return found | {f for fs in inside.values() if all(_base(f) in stems for f in fs) for f in fs}
+    most = {d: 1 if _sure(uniq, d, deep[d]) is None else len(files) for d in inside}
+    return found | {f for d,fs in inside.items() if all(0<stems[_base(f)]<=most[d] for f in fs) for f in fs}
 
 # %% ../nbs/01b_layout.ipynb #785ee7ca
 class Layout(NamedTuple):
@@ -171,6 +173,7 @@ def read_layout(
 # %% ../nbs/01b_layout.ipynb #dc3a2f27
 def _table(own, dir_of, split, lev, folders, skipped, where):
     place = {d: _place(d, split, lev) for d in set(dir_of.values())}
+    place = {d: (s, None, '') if s and l in _only_company(place, s) else (s, l, why) for d,(s,l,why) in place.items()}
     rows = [(f, *place[dir_of[f]]) for f in own]
     skipped = skipped + [(f, why) for f,_,_,why in rows if why]
     free = sum(l is None for _,_,l,why in rows if not why)
@@ -182,6 +185,12 @@ def _table(own, dir_of, split, lev, folders, skipped, where):
     notes += [f"empty class folders: {_some(empty-classes)}"] * bool(empty-classes)
     if len(classes | empty)<2: raise _flat([f for f,_ in skipped], where)
     return Layout(df, pd.DataFrame(skipped, columns=['path','why'], dtype=str), tuple(notes), tuple(sorted(classes|empty, key=natural_key)))
+
+def _only_company(place, s):
+    "The names of a split's class folders if none of them says more than 'images', else nothing"
+    names = {l for o,l,_ in place.values() if o==s and l}
+    others = {l for o,l,_ in place.values() if o!=s and l}
+    return names-others if all(n.lower() in _COMPANY for n in names) and len(others)>=2 else set()
 
 def _beside(d, split, lev):
     "Where a class folder lies, whatever its split: the same for folders that lie beside each other"

@@ -9,6 +9,7 @@ __all__ = []
 
 # %% ../nbs/99_all.ipynb #dc634d56
 from .core import *
+from .stats import *
 from .planted import *
 from .layout import *
 from .data import *

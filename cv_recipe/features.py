@@ -30,9 +30,15 @@ def _threads(n):
     try: yield
     finally: torch.set_num_threads(old)
 
+def _folded(model):
+    "`model` with normalisations folded into convolutions; as it is where it can't be traced"
+    from torch.fx.experimental.optimization import fuse
+    try: return fuse(model)
+    except Exception: return model   # slower and no less right: control flow that fx can't follow
+
 def _frozen(weights, channels, device):
-    model = create_model(weights, 0, channels).to(device, memory_format=torch.channels_last)
-    return model.requires_grad_(False)
+    model = create_model(weights, 0, channels).requires_grad_(False)
+    return _folded(model).to(device, memory_format=torch.channels_last)
 
 def _embed(model, batch, weights, device)->np.ndarray:
     "Pooled features of a uint8 batch"
@@ -65,6 +71,8 @@ class Features:
         return self.store.arr[rows].copy()
 
 # %% ../nbs/09_features.ipynb #dd6eaafe
+_MADE = 1 # Goes up when the same image and weights give other numbers
+
 def features(
     source:Any, # A `Source`
     weights:Weights|str, # As resolved, or a timm name
@@ -81,7 +89,7 @@ def features(
     size = size or min(224, w.input_size)
     base = Path(folder) if folder else cache_dir()
     cache = cache_images(source, size, resize, channels, base/'images')
-    place = base/'features'/f"{w.key}-{stable_hash(w.seed, size, resize, channels, cache.store.folder.name, n=12)}"
+    place = base/'features'/f"{w.key}-{stable_hash(_MADE, w.seed, size, resize, channels, cache.store.folder.name, n=12)}"
     keys = [str(o).split('.')[0] for o in source.df.id]
     with _threads(threads): store = _filled(place, cache, keys, w, channels, batch_size, pick_device(device))
     rows = store.rows(keys)

@@ -173,7 +173,8 @@ def read_layout(
 # %% ../nbs/01b_layout.ipynb #dc3a2f27
 def _table(own, dir_of, split, lev, folders, skipped, where):
     place = {d: _place(d, split, lev) for d in set(dir_of.values())}
-    place = {d: (s, None, '') if s and l in _only_company(place, s) else (s, l, why) for d,(s,l,why) in place.items()}
+    bare = {s: _only_company(place, s) for s in ('train','valid','test','unlabelled')}
+    place = {d: (s, None, '') if l in bare.get(s, ()) else (s, l, why) for d,(s,l,why) in place.items()}
     rows = [(f, *place[dir_of[f]]) for f in own]
     skipped = skipped + [(f, why) for f,_,_,why in rows if why]
     free = sum(l is None for _,_,l,why in rows if not why)

@@ -78,7 +78,7 @@ def _sha(path):
 def _weights(arch, tag, origin, path='', seed=0, why=''):
     "`Weights` with what timm says about the tag"
     cfg = _cfg(tag)
-    sha = _sha(path) if path else hashlib.sha256(f'random {arch} {seed}'.encode()).hexdigest()
+    sha = _sha(path) if path else hashlib.sha256(f'random {arch} {seed} torch {torch.__version__} timm {timm.__version__}'.encode()).hexdigest()
     return Weights(arch, tag, origin, str(path), sha, tuple(cfg.mean), tuple(cfg.std), cfg.input_size[-1], cfg.interpolation, cfg.crop_pct, seed, why)
 
 # %% ../nbs/08_model.ipynb #30de1214

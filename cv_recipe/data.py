@@ -15,9 +15,10 @@ __all__ = ['KINDS', 'SPLITS', 'Kind', 'Source']
 import hashlib, io, os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,8 @@ from .layout import natural_key, read_layout, split_name
 from .planted import digits_files, plant
 
 # %% ../nbs/02_data.ipynb #168a6788
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class Kind:
     "How labels of one kind are read, written and sorted into strata"
     parse:Callable # Text and separator -> label; raises ValueError
     text:Callable # Label and separator -> text
@@ -97,16 +99,31 @@ class Source:
 
 # %% ../nbs/02_data.ipynb #e568c2c6
 @patch(as_prop=True)
-def df(self:Source)->pd.DataFrame: return self._df.copy(deep=False)
-@patch(as_prop=True)
-def skipped(self:Source)->pd.DataFrame: return self._skipped.copy(deep=False)
-@patch(as_prop=True)
-def truth(self:Source)->pd.DataFrame|None: return None if self._truth is None else self._truth.copy(deep=False)
-@patch(as_prop=True)
-def paths(self:Source)->list: return [self.root/p for p in self._df.path]
-@patch(as_prop=True)
-def content(self:Source)->pd.Series: return self._df.id.str.split('.').str[0]
+def df(self:Source)->pd.DataFrame:
+    "The table, as a copy of your own"
+    return self._df.copy(deep=False)
 
+@patch(as_prop=True)
+def skipped(self:Source)->pd.DataFrame:
+    "What was found and is not in the table: path and why"
+    return self._skipped.copy(deep=False)
+
+@patch(as_prop=True)
+def truth(self:Source)->pd.DataFrame|None:
+    "For a planted set what is true of each file, else None"
+    return None if self._truth is None else self._truth.copy(deep=False)
+
+@patch(as_prop=True)
+def paths(self:Source)->list:
+    "The files, in the order of the rows"
+    return [self.root/p for p in self._df.path]
+
+@patch(as_prop=True)
+def content(self:Source)->pd.Series:
+    "What of each id says which picture it is"
+    return self._df.id.str.split('.').str[0]
+
+# %% ../nbs/02_data.ipynb #4c3eba4b
 @patch(as_prop=True)
 def fingerprint(self:Source)->str:
     "A hash of contents, labels and sides, whatever the names of files"
@@ -443,11 +460,18 @@ def _ids(self:Source, ids):
 
 def _part(self, split): return self._but(self._df[self._df.split==split], split)
 @patch(as_prop=True)
-def train(self:Source)->Source: return _part(self, 'train')
+def train(self:Source)->Source:
+    "The rows to learn from"
+    return _part(self, 'train')
+
 @patch(as_prop=True)
-def valid(self:Source)->Source: return _part(self, 'valid')
+def valid(self:Source)->Source:
+    "The rows to decide by"
+    return _part(self, 'valid')
+
 @patch(as_prop=True)
 def test(self:Source)->Source:
+    "Locked: `unlock` counts the look"
     raise ValueError("the test split is locked: scoring against it is a look; src.unlock(ledger, why='final figure') counts it. To audit files or labels use src.where(src.df.split=='test')")
 
 @patch

@@ -10,10 +10,10 @@ Docs: https://cv-recipe.github.io/cv_recipe/engine.html.md"""
 __all__ = ['ENGINES', 'WorkerLost', 'RemoteError', 'register_engine', 'run_many']
 
 # %% ../nbs/06_engine.ipynb #5865c024
-import _thread, io, os, pickle, queue, signal, struct, subprocess, sys, threading, time, traceback
+import _thread, atexit, os, pickle, queue, signal, struct, subprocess, sys, threading, time, traceback
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 from fastcore.basics import patch
@@ -34,181 +34,269 @@ class WorkerLost(RuntimeError):
     "A worker process died while it had this spec, every time it was tried"
 
 class RemoteError(RuntimeError):
-    "What a worker raised, where the exception itself can't be sent"
+    "What went wrong in a worker, in words, where the thing itself can't be sent"
 
-def _packed(fn, spec)->bytes:
-    "The outcome of `fn(spec)` as bytes"
-    try: res = (True, fn(pickle.loads(spec)), '')
+def _line(e)->str:
+    "An exception in one line, even one that can't say what it is"
+    try: return f'{type(e).__name__}: {e}'.partition('\n')[0]
+    except Exception: return type(e).__name__
+
+def _packed(fn, spec:bytes)->bytes:
+    "The outcome of `fn` on a packed spec"
+    try: res = True,fn(pickle.loads(spec)),''
     except KeyboardInterrupt: raise
-    except BaseException as e: res = (False, e, ''.join(traceback.format_exception(e)))
+    except BaseException as e: res = False,e,''.join(traceback.format_exception(e))
     try:
         msg = cloudpickle.dumps(res)
         if not res[0]: pickle.loads(msg)
         return msg
     except Exception as e:
-        why = f'its result ({type(res[1]).__name__}) could not be sent: {e}' if res[0] else f'{type(res[1]).__name__}: {res[1]}'
+        why = f"its result ({type(res[1]).__name__}) can't be sent: {_line(e)}" if res[0] else _line(res[1])
         return cloudpickle.dumps((False, RemoteError(why), res[2]))
 
+# %% ../nbs/06_engine.ipynb #4175d0b0
 def _unpacked(msg:bytes)->Any:
     "The result or exception in `msg`"
-    ok,res,note = pickle.loads(msg)
+    try: ok,res,note = pickle.loads(msg)
+    except Exception as e: return RemoteError(f"its result can't be read here: {_line(e)}")
     if not ok and note: res.add_note('in the worker:\n' + note.rstrip())
     return res
 
 # %% ../nbs/06_engine.ipynb #51a57410
-_GRACE = 5. # Seconds that an interrupted function has to clean up
-
-def _listen(pipe, todo, busy):
-    "Pass messages on to `todo`; leave with the parent"
-    ppid = os.getppid()
-    def orphaned():
-        while os.getppid()==ppid: time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-    if os.name!='nt': threading.Thread(target=orphaned, daemon=True).start()
-    while (msg := _read(pipe)) is not None: todo.put(msg)
-    todo.put(None)
-    if busy.is_set():
-        if os.name=='nt': _thread.interrupt_main()
-        else: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)   # wakes a sleep, too
-        time.sleep(_GRACE)
-        os._exit(1)
-
-def _serve():
-    "A worker's life: one function, then spec after spec"
-    pipe,out = sys.stdin.buffer,os.fdopen(os.dup(1), 'wb')
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    todo,busy = queue.SimpleQueue(),threading.Event()
-    threading.Thread(target=_listen, args=(pipe, todo, busy), daemon=True).start()
-    _write(out, b'')
-    try:
-        fn = pickle.loads(todo.get())
-        while (spec := todo.get()) is not None:
-            busy.set(); msg = _packed(fn, spec); busy.clear()
-            _write(out, msg)
-    except (KeyboardInterrupt, BrokenPipeError, TypeError): os._exit(1)
-    os._exit(0)
+def _loaded(code:bytes)->Callable:
+    "The function in `code`, or one that says why there is none"
+    try: return pickle.loads(code)
+    except Exception as e: why = f"the function can't be loaded in a worker: {_line(e)}"
+    def broken(_): raise RemoteError(why)
+    return broken
 
 # %% ../nbs/06_engine.ipynb #2792da26
-_THREADS = ('OMP_NUM_THREADS','MKL_NUM_THREADS','OPENBLAS_NUM_THREADS','NUMEXPR_NUM_THREADS','VECLIB_MAXIMUM_THREADS')
+def _interrupt():
+    if os.name=='nt': _thread.interrupt_main()
+    else: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)   # wakes a sleep, too
 
-class _Worker:
-    "A worker process and the thread that waits for it; news arrive in `inbox` as (worker, message or None)"
-    def __init__(self, fn:bytes, inbox, threads):
-        env = os.environ | {'PYTHONPATH': os.pathsep.join(o or os.getcwd() for o in sys.path)} | ({k: str(threads) for k in _THREADS} if threads else {})
-        own = dict(creationflags=subprocess.CREATE_NEW_PROCESS_GROUP) if os.name=='nt' else dict(start_new_session=True)
-        self.proc = subprocess.Popen([sys.executable, '-c', 'from cv_recipe.engine import _serve; _serve()'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, **own)
-        self.job,self.ready,self.since,self.late = None,False,0.,False
-        threading.Thread(target=self._hear, args=(inbox,), daemon=True).start()
-        self.tell(fn)
-    def _hear(self, inbox):
-        while (msg := _read(self.proc.stdout)) is not None: inbox.put((self, msg))
-        self.proc.wait()
-        inbox.put((self, None))
-    def tell(self, msg):
-        try: _write(self.proc.stdin, msg)
-        except OSError: pass   # it is dead: its thread will say so
-    def stop(self):
-        "Close the pipe: idle it leaves at once, busy it is interrupted"
-        try: self.proc.stdin.close()
-        except OSError: pass
+def _watch(todo, busy, ended, grace:float):
+    "When no more work can come: say so, interrupt what is being done, and end this process in the end"
+    ppid,told = os.getppid(),False
+    while not ended.wait(1) and os.getppid()==ppid: pass
+    todo.put(None)
+    end = time.monotonic()+grace
+    while time.monotonic()<end:
+        if busy.is_set() and not told: told = True; _interrupt()
+        time.sleep(.1)
+    _end()
 
-def _stop_all(workers):
-    for w in workers: w.stop()
-    end = time.monotonic()+_GRACE+1
-    for w in workers:
-        try: w.proc.wait(max(0, end-time.monotonic()))
-        except subprocess.TimeoutExpired: w.proc.kill(); w.proc.wait()
+def _end(): os._exit(1) if os.name=='nt' else os.killpg(0, signal.SIGKILL)
 
 # %% ../nbs/06_engine.ipynb #5b37bd2b
+def _pipes():
+    "The pipes from and to the parent; stdin and stdout are then free for the function"
+    pipe,out = os.fdopen(os.dup(0), 'rb'),os.fdopen(os.dup(1), 'wb')
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)
+    return pipe,out
+
+def _hear(pipe, todo, ended):
+    while msg := _read(pipe): todo.put(msg)
+    ended.set()
+
+# %% ../nbs/06_engine.ipynb #3f05fb94
+def _farewell():
+    "End what was started here and still runs, but not this process"
+    if os.name=='nt' or os.getpgid(0)!=os.getpid(): return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+
+def _serve(grace:float):
+    "A worker's life: one function, then spec after spec"
+    atexit.register(_farewell)   # registered first, so it comes last
+    (pipe,out),todo,busy,ended,fn = _pipes(),queue.SimpleQueue(),threading.Event(),threading.Event(),None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for f,args in ((_hear, (pipe, todo, ended)), (_watch, (todo, busy, ended, grace))): threading.Thread(target=f, args=args, daemon=True).start()
+    try:
+        for msg in iter(todo.get, None):
+            if fn is None: fn = _loaded(msg); continue
+            busy.set(); _write(out, b''); res = _packed(fn, msg); busy.clear()
+            _write(out, res)
+    except (KeyboardInterrupt, OSError): pass
+    if not ended.is_set(): _end()
+
+# %% ../nbs/06_engine.ipynb #61c4cea4
+_THREADS = ('OMP_NUM_THREADS','MKL_NUM_THREADS','OPENBLAS_NUM_THREADS','NUMEXPR_NUM_THREADS','VECLIB_MAXIMUM_THREADS')
+
+def _start(threads:int|None, grace:float)->subprocess.Popen:
+    "A fresh Python that serves, and imports from where this one does"
+    env = os.environ | ({k: str(threads) for k in _THREADS} if threads else {})
+    own = dict(creationflags=subprocess.CREATE_NEW_PROCESS_GROUP) if os.name=='nt' else dict(start_new_session=True)
+    paths = [os.path.abspath(o) for o in sys.path]
+    code = f'import sys; sys.path[:] = {paths!r}; from cv_recipe.engine import _serve; _serve({grace!r})'
+    try: return subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, **own)
+    except OSError as e: raise RuntimeError(f"can't start a worker with {sys.executable}: {e}; say engine='serial' to go on without") from None
+
+# %% ../nbs/06_engine.ipynb #ac46e991
+class _Job(NamedTuple):
+    i:int # Number of the spec
+    spec:bytes|Exception # Packed, or why it can't be
+    tries:int=0 # Workers it has cost
+
+# %% ../nbs/06_engine.ipynb #168992eb
+class _Worker:
+    "A worker process: what it has to do, and whether it has begun"
+    def __init__(self, code:bytes, inbox, threads:int|None=1, limit:float|None=None, grace:float=5.):
+        self.inbox,self.limit,self.grace,self.lock,self.turn = inbox,limit,grace,threading.Lock(),0
+        self.job,self.born,self.begun,self.late = None,False,False,False
+        self.proc = _start(threads, grace)
+        self.ear = threading.Thread(target=self._listen, daemon=True)
+        self.ear.start(); threading.Thread(target=self._bury, daemon=True).start()
+        self.tell(code)
+
+    def tell(self, msg:bytes):
+        try: _write(self.proc.stdin, msg)
+        except (OSError, ValueError): pass   # it is dead or told to go: `_bury` will say so
+
+    def give(self, job): self.job,self.begun = job,False; self.tell(job.spec)
+
+# %% ../nbs/06_engine.ipynb #49c7148e
+@patch
+def _listen(self:_Worker):
+    "Pass results on, and count the time from when a spec is begun"
+    while (msg := _read(self.proc.stdout)) is not None:
+        with self.lock: self.turn += 1
+        if msg: self.inbox.put((self, msg)); continue
+        self.born = self.begun = True
+        if self.limit: t = threading.Timer(self.limit, self._expire, [self.turn]); t.daemon = True; t.start()
+
+@patch
+def _expire(self:_Worker, turn):
+    "Kill the worker if it is still at what it was at then"
+    with self.lock:
+        if self.turn==turn: self.late = True; self.kill()
+
+# %% ../nbs/06_engine.ipynb #5424d8c7
+@patch
+def kill(self:_Worker):
+    "End it at once, with all that it started"
+    if os.name=='nt': return self.proc.kill()
+    try: os.killpg(self.proc.pid, signal.SIGKILL)
+    except OSError: pass   # nobody is left
+
+@patch
+def _bury(self:_Worker):
+    "Wait for its end, end what it left behind, and say so after its last word"
+    self.proc.wait()
+    self.kill(); self.ear.join(1)
+    self.inbox.put((self, None))
+
+@patch
+def stop(self:_Worker):
+    "Tell it to go: idle it leaves at once, busy it is interrupted"
+    self.tell(b'')
+    try: self.proc.stdin.close()
+    except OSError: pass
+
+# %% ../nbs/06_engine.ipynb #69cd4ef7
+class _Pool:
+    "The workers of one call, what they do, and what must be done again"
+    def __init__(self, new:Callable, specs:Iterator, size:int, retries:int):
+        self.new,self.specs,self.size,self.retries = new,specs,size,retries
+        self.workers,self.again,self.inbox,self.stillborn = [],[],queue.SimpleQueue(),0
+
+# %% ../nbs/06_engine.ipynb #9b62d5cf
+@patch
+def _next(self:_Pool)->_Job|None:
+    "What to do next: again what was lost, else the next spec, else nothing"
+    if self.again: return self.again.pop()
+    try: i,spec = next(self.specs)
+    except StopIteration: return None
+    try: return _Job(i, cloudpickle.dumps(spec))
+    except Exception as e: return _Job(i, ValueError(f"spec {i} can't be sent to a worker: {_line(e)}; give what it is made of"))
+
+# %% ../nbs/06_engine.ipynb #907da95c
+@patch
+def _hand_out(self:_Pool):
+    "Give every free worker a spec, and yield those that can't be sent"
+    while (free := next((w for w in self.workers if not w.job), None)) or len(self.workers)<self.size:
+        if (job := self._next()) is None: return
+        if isinstance(job.spec, Exception): yield job.i,job.spec; continue
+        if free is None: self.workers.append(free := self.new(self.inbox))
+        free.give(job)
+
+# %% ../nbs/06_engine.ipynb #3fc20556
+@patch
+def _news(self:_Pool, w, msg:bytes|None):
+    "Yield what a worker's message settles, and forget who is dead"
+    if w in self.workers and (msg is None or w.late): self.workers.remove(w)
+    if msg is not None or w.born: self.stillborn = 0
+    else: self.stillborn += 1
+    if self.stillborn>2: raise RuntimeError(f"workers die before they begin, the last one by {_exit(w.proc.returncode)}; what they said is on stderr: can {sys.executable} import cv_recipe?")
+    if w.job is None: return
+    job,w.job = w.job,None
+    if msg is not None: yield job.i,_unpacked(msg)
+    else: yield from self._lost(job, w)
+
+def _exit(code:int)->str: return f'exit code {code}' if code>=0 else f'signal {-code}' + (' (often out of memory)' if code==-9 else '')
+
+# %% ../nbs/06_engine.ipynb #68894358
+@patch
+def _lost(self:_Pool, job, w):
+    "The spec of a dead worker: once more, or given up"
+    tries = job.tries+w.begun
+    if w.late: yield job.i,TimeoutError(f"spec {job.i} was stopped after its limit of {w.limit:g} s")
+    elif tries<=self.retries: self.again.append(job._replace(tries=tries))
+    else: yield job.i,WorkerLost(f"spec {job.i} lost its worker {tries} times, the last one to {_exit(w.proc.returncode)}")
+
+@patch
+def stop(self:_Pool):
+    "Tell all to go, and end who does not"
+    for w in self.workers: w.stop()
+    start = time.monotonic()
+    for w in self.workers:
+        try: w.proc.wait(max(0, start+w.grace+1-time.monotonic()))
+        except subprocess.TimeoutExpired: w.kill(); w.proc.wait()
+
+# %% ../nbs/06_engine.ipynb #9dc22c39
 ENGINES = {}
 
 def register_engine(
     name:str # What callers will say
 )->Callable: # A decorator
-    "Make a generator `engine(fn, specs, workers, retries, limit, **options)` known as `name`; it yields `(i, result or exception)`"
+    "Make a generator `engine(fn, specs, workers, retries, limit, **options)` known as `name`; it gets `(i, spec)` and yields `(i, result or exception)`"
     def _inner(f): ENGINES[name] = f; return f
     return _inner
-
-def _engine(name):
-    "The engine called `name`, from here or from an installed package's entry point"
-    if callable(name): return name
-    found = {e.name: e for e in entry_points(group='cv_recipe.engines')}
-    if name not in ENGINES and name in found: ENGINES[name] = found[name].load()
-    if name not in ENGINES: raise ValueError(f"engine {name!r} is not known here; there are {', '.join(sorted({*ENGINES, *found}))}")
-    return ENGINES[name]
 
 @register_engine('serial')
 def _serial(fn, specs, workers, retries, limit):
     if limit: raise ValueError("a time limit needs a process of its own: say engine='local'")
     for i,spec in specs:
         try: res = fn(spec)
-        except Exception as e: res = e
+        except (Exception, SystemExit) as e: res = e
         yield i,res
 
-# %% ../nbs/06_engine.ipynb #3f05fb94
+# %% ../nbs/06_engine.ipynb #8544a8fa
 @register_engine('local')
-def _local(fn, specs, workers, retries, limit, threads=1):
-    pool,inbox,again,state = [],queue.SimpleQueue(),[],dict(more=True, stillborn=0)
-    code = cloudpickle.dumps(fn)
+def _local(fn, specs, workers, retries, limit, threads=1, grace=5.):
+    try: code = cloudpickle.dumps(fn)
+    except Exception as e: raise ValueError(f"the function can't be sent to a worker: {_line(e)}; open or build what it needs inside it") from None
+    pool = _Pool(lambda inbox: _Worker(code, inbox, threads, limit, grace), specs, workers, retries)
     try:
         while True:
-            yield from _hand_out(pool, specs, again, state, workers, lambda: _Worker(code, inbox, threads))
-            if not any(w.job for w in pool): return
-            try: w,msg = inbox.get(timeout=_overdue(pool, limit))
+            yield from pool._hand_out()
+            if not any(w.job for w in pool.workers): return
+            try: w,msg = pool.inbox.get(timeout=1)
             except queue.Empty: continue
-            yield from _news(w, msg, pool, again, state, retries, limit)
-    finally: _stop_all(pool)
+            yield from pool._news(w, msg)
+    finally: pool.stop()
 
-def _hand_out(pool, specs, again, state, workers, new):
-    "Give every free worker a spec, and yield those that can't be sent"
-    while (free := next((w for w in pool if not w.job), None)) or len(pool)<workers:
-        job = again.pop() if again else _next(specs, state)
-        if job is None: return
-        if isinstance(job[1], Exception): yield job[0],job[1]; continue
-        if free is None: pool.append(free := new())
-        free.job,free.since = job,time.monotonic()
-        free.tell(job[1])
-
-def _next(specs, state):
-    "(number, packed spec or exception, tries so far) of the next spec, or None"
-    if not state['more']: return None
-    try: i,spec = next(specs)
-    except StopIteration: state['more'] = False; return None
-    try: return i,cloudpickle.dumps(spec),0
-    except Exception as e: return i,TypeError(f"spec {i} can't be sent to a worker: {e}"),0
-
-# %% ../nbs/06_engine.ipynb #61c4cea4
-def _overdue(pool, limit):
-    "Kill who is over the limit; seconds until the next may be, or None"
-    if not limit: return None
-    left = [limit-(time.monotonic()-w.since) for w in pool if w.job and w.ready]
-    for w in pool:
-        if w.job and w.ready and time.monotonic()-w.since>limit and not w.late: w.late = True; w.proc.kill()
-    return max(.05, min([o for o in left if o>0], default=1.))
-
-def _news(w, msg, pool, again, state, retries, limit):
-    "What a worker's message means: it has started, it has a result, or it is dead"
-    if msg is not None and not w.ready: w.ready,w.since,state['stillborn'] = True,time.monotonic(),0
-    elif msg is not None:
-        i,w.job = w.job[0],None
-        yield i,_unpacked(msg)
-    else:
-        pool.remove(w)
-        if not w.ready: state['stillborn'] += 1
-        if state['stillborn']>2: raise RuntimeError("workers die before they start; what they said is on stderr: can this Python import cv_recipe?")
-        if w.job: yield from _lost(w, again, retries, limit)
-
-def _lost(w, again, retries, limit):
-    "The spec of a dead worker: once more, or given up"
-    i,spec,tries = w.job
-    if w.late: yield i,TimeoutError(f"spec {i} was stopped after its limit of {limit:g} s")
-    elif tries<retries: again.append((i, spec, tries+1))
-    else: yield i,WorkerLost(f"spec {i} lost its worker {tries+1} times, the last one to {_exit(w.proc.returncode)}")
-
-def _exit(code):
-    if code<0: return f"signal {-code}" + (" (often out of memory)" if code==-9 else '')
-    return f"exit code {code}"
+# %% ../nbs/06_engine.ipynb #e1de984f
+def _engine(name:str|Callable)->Callable:
+    "The engine called `name`, from here or from an installed package's entry point"
+    if callable(name): return name
+    found = {e.name: e for e in entry_points(group='cv_recipe.engines')}
+    if name in ENGINES: return ENGINES[name]
+    if name not in found: raise ValueError(f"engine {name!r} is not known here; there are {', '.join(sorted({*ENGINES, *found}))}")
+    try: return found[name].load()
+    except Exception as e: raise ValueError(f"engine {name!r} ({found[name].value}) can't be loaded: {_line(e)}; mend or remove its package") from None
 
 # %% ../nbs/06_engine.ipynb #39d01df4
 def run_many(
@@ -217,9 +305,11 @@ def run_many(
     engine:str|Callable='local', # A name in `ENGINES`, or of an entry point in `cv_recipe.engines`
     workers:int=2, # How many at a time
     retries:int=2, # How often a spec is tried again when its worker dies
-    limit:float|None=None, # Seconds for one spec
-    **options:Any # For the engine, such as threads=2
+    limit:float|None=None, # Seconds for one spec, from when a worker has it
+    **options:Any # For the engine; 'local' takes threads=1 and grace=5.
 )->Iterator[tuple[int,Any]]: # (number of the spec, result or exception) as they finish
     "Run `fn` on every spec and yield what comes of it, in the order it comes"
     if workers<1: raise ValueError(f"workers={workers}: give at least 1")
+    if retries<0: raise ValueError(f"retries={retries}: give 0 or more")
+    if limit is not None and limit<=0: raise ValueError(f"limit={limit}: give seconds above 0, or None for no limit")
     return _engine(engine)(fn, enumerate(specs), workers=workers, retries=retries, limit=limit, **options)

@@ -13,6 +13,7 @@ def slug(t):
 
 def md(s, urls):
     "Quarto's callouts as MyST admonitions, source links beside their heading, links between notebooks relative"
+    s = re.sub(r'^#\|.*\n', '', s, flags=re.M).replace('->__main__.', '->').replace(':__main__.', ':')
     s = re.sub(r'^:::+\s*\{\.callout-(\w+)[^}]*\}', r':::{\1}', s, flags=re.M)
     s = re.sub(r'^---\n+\[source\]\((\S+)\)\{[^}]*\}\n+(#+ .*)$', r'\2\n\n<a class="nbdev-source" href="\1">source</a>', s, flags=re.M)
     for a,b in urls: s = s.replace(f']({a}', f']({b}')

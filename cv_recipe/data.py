@@ -12,7 +12,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/data.html.md"""
 __all__ = ['KINDS', 'SPLITS', 'Kind', 'Source']
 
 # %% ../nbs/02_data.ipynb #0f2d14ea
-import hashlib, io, os
+import hashlib, io, os, re, warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .core import atomic_write, cache_dir, plural, progress, stable_hash
-from .layout import natural_key, read_layout, split_name
+from .layout import as_label, look_alikes, natural_key, read_layout, split_name
 from .planted import digits_files, plant
 
 # %% ../nbs/02_data.ipynb #168a6788
@@ -36,6 +36,7 @@ class Kind:
     text:Callable # Label and separator -> text
     names:Callable # Labels -> the class names in them
     stratum:Callable # Series of labels -> Series of text: rows to be dealt out evenly
+    sets:bool=False # Whether a row may have several labels, or none
 
 def _rarest(labels):
     "The rarest class of each row, as its stratum"
@@ -55,8 +56,8 @@ def _amount(text, _):
 _US = chr(31) # what no label holds
 
 KINDS = dict(
-    single=Kind(lambda t,_: t.strip(), lambda l,_: str(l), lambda ls: set(ls)-{''}, lambda ls: ls.astype(str)),
-    multi=Kind(lambda t,sep: tuple(sorted({o.strip() for o in t.split(sep)}-{''}, key=natural_key)), lambda l,sep: sep.join(l), lambda ls: {o for l in ls for o in l}, _rarest),
+    single=Kind(lambda t,_: as_label(t), lambda l,_: str(l), lambda ls: set(ls)-{''}, lambda ls: ls.astype(str)),
+    multi=Kind(lambda t,sep: tuple(sorted({as_label(o) for o in t.split(sep)}-{''}, key=natural_key)), lambda l,sep: sep.join(l), lambda ls: {o for l in ls for o in l}, _rarest, sets=True),
     regression=Kind(_amount, lambda l,_: '' if l!=l else repr(float(l)), lambda ls: set(), _tenths),
     segment=Kind(lambda t,_: t.strip(), lambda l,_: str(l), lambda ls: set(), lambda ls: pd.Series('', index=ls.index)))
 
@@ -101,17 +102,17 @@ class Source:
 @patch(as_prop=True)
 def df(self:Source)->pd.DataFrame:
     "The table, as a copy of your own"
-    return self._df.copy(deep=False)
+    return self._df.copy()
 
 @patch(as_prop=True)
 def skipped(self:Source)->pd.DataFrame:
     "What was found and is not in the table: path and why"
-    return self._skipped.copy(deep=False)
+    return self._skipped.copy()
 
 @patch(as_prop=True)
 def truth(self:Source)->pd.DataFrame|None:
     "For a planted set what is true of each file, else None"
-    return None if self._truth is None else self._truth.copy(deep=False)
+    return None if self._truth is None else self._truth.copy()
 
 @patch(as_prop=True)
 def paths(self:Source)->list:
@@ -149,13 +150,21 @@ def _walk(root):
             if real in seen: dirs.remove(d); skipped.append((_rel(os.path.join(at, d), root), 'a link to a folder that is here already'))
             seen.add(real)
         dirs.sort()
-        folders += [_rel(os.path.join(at, d), root) for d in dirs]
-        files += [_rel(os.path.join(at, n), root) for n in names]
+        for found,ns in ((folders, dirs), (files, names)):
+            ok = [n for n in ns if _is_text(n)]
+            found += [_rel(os.path.join(at, n), root) for n in ok]
+            skipped += [(_rel(os.path.join(at, n), root).encode('utf-8', 'backslashreplace').decode(), 'its name is not UTF-8 text: rename it') for n in ns if n not in ok]
+            if len(ok)<len(ns): ns[:] = ok
     return files, folders, skipped
 
 def _rel(path, root): return Path(os.path.relpath(path, root)).as_posix()
 
+def _is_text(name):
+    try: return bool(name.encode())
+    except UnicodeEncodeError: return False
+
 def _there(path, what='folder'):
+    if not isinstance(path, (str,os.PathLike)): raise ValueError(f"{path!r} is no path; give the {what} as text or Path")
     path = Path(path).expanduser()
     if not path.exists(): raise ValueError(f"{path}: no such {what}; check the path (we are in {Path.cwd().name}/)")
     if what=='folder' and not path.is_dir(): raise ValueError(f"{path}: this is a file; give the folder, or for a table of labels use Source.from_csv")
@@ -222,7 +231,16 @@ def _sides_note(df, was):
     "What was drawn, in words"
     made = [f"{s} ({plural(n, 'image')})" for s in ('valid','test') if (n := int(((df.split==s)&(was!=s)).sum()))]
     given = set(was)-{'','unlabelled'}
-    return [f"{' and '.join(made)} drawn {'from train' if given else 'by content'}: no such split was given"] if made else []
+    return [f"{' and '.join(made)} drawn {'from train' if given else 'by content'}: {_NONE_GIVEN}"] if made else []
+
+_NONE_GIVEN = 'no such split was given'
+
+def _class_notes(df, kind, classes):
+    "What to ask about the classes there are"
+    names = KINDS[kind].names
+    unlearnt = sorted(names(df.label[df.split.isin(['valid','test'])])-names(df.label[df.split=='train']), key=natural_key)
+    alike = [f"{' and '.join(map(repr, o))} are two classes: if they are one, rename it" for o in look_alikes(classes)[:3]]
+    return alike + [f"{plural(len(unlearnt), 'class', 'classes')} in valid or test and not in train: {', '.join(unlearnt[:5])}{' …' if len(unlearnt)>5 else ''}"] * bool(unlearnt)
 
 def _make(rows, root, kind, classes, skipped, notes, step, valid=.2, test=.2, seed=0):
     "A Source from rows (path, label, group, split) whose files are still to be read"
@@ -255,7 +273,8 @@ def _sided(df, root, kind, classes, skipped, notes, step, valid, test, seed):
     if free.any(): df.loc[part.index, 'split'] = _deal(part, kind, **share, seed=seed)
     classes = tuple(classes) + tuple(sorted(KINDS[kind].names(df.label)-set(classes), key=natural_key))
     gone = [s for s,v in share.items() if v and not (df.split==s).any()]
-    notes = [*notes, *_sides_note(df, was)] + [f"too few images or groups for {' and '.join(gone)}: there is none"] * bool(gone)
+    few = 'too few images or groups for' if free.any() else 'no train images to draw from for'
+    notes = [*notes, *_sides_note(df, was), *[f"{few} {' and '.join(gone)}: there is none"] * bool(gone), *_class_notes(df, kind, classes)]
     return Source(df[_FIRST + [c for c in df if c not in _FIRST]], kind, classes, root, skipped, notes, [step])
 
 @patch(cls_method=True)
@@ -306,7 +325,11 @@ def _read_table(csv, sep=None):
     except UnicodeDecodeError: raise ValueError(f"{csv}: not UTF-8 text; save it as 'CSV UTF-8'") from None
     head = text.split('\n', 1)[0]
     if sep is None: sep = max(',;\t', key=head.count)
-    try: return pd.read_csv(io.StringIO(text), sep=sep, dtype=str, keep_default_na=False, skipinitialspace=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', pd.errors.ParserWarning)
+            return pd.read_csv(io.StringIO(text), sep=sep, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
+    except pd.errors.ParserWarning: raise ValueError(f"{csv}: rows have more cells than the first line has names; name every column (or take the {sep!r} off the ends of the rows)") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as e: raise ValueError(f"{csv}: not a table: {str(e).strip()}") from None
 
 def _number_like(labels):
@@ -319,8 +342,12 @@ def _number_like(labels):
 def _guess(labels, sep, notes):
     "The kind that labels in text stand for"
     if sep: return 'multi'
-    like = _number_like([o for o in labels if o.strip()])
+    labels = [o for o in labels if o.strip()]
+    like,numbers = _number_like(labels),sum(bool(_number_like([o])) for o in labels)
     if like=='whole': notes.append("labels are whole numbers, read as classes; for amounts say kind='regression'")
+    elif like: notes.append("labels are numbers with fractions, read as amounts; for classes say kind='single'")
+    elif numbers>len(labels)/2: notes.append(f"{plural(len(labels)-numbers, 'label')} of {len(labels):,} are no numbers, such as {next(o for o in labels if not _number_like([o]))!r}, so all are read as classes")
+    elif len(labels)>9 and len(set(labels))>len(labels)/2: notes.append(f"{plural(len(set(labels)), 'label')} for {plural(len(labels), 'image')}, read as classes: is this the column of the labels? Amounts are written with a point")
     return 'regression' if like=='fraction' else 'single'
 
 # %% ../nbs/02_data.ipynb #7cc7e0aa
@@ -333,7 +360,7 @@ def _once(rows, kind, where, notes):
         both = rows.groupby('path', sort=False).label.agg(lambda ls: tuple(sorted({o for l in ls for o in l}, key=natural_key)))
         rows = rows[~n].assign(label=lambda d: d.path.map(both))
     elif (bad := rows.groupby('path').label.nunique(dropna=False).loc[lambda s: s>1]).size:
-        ls = list(rows.label[rows.path==bad.index[0]])[:2]
+        ls = list(rows.label[rows.path==bad.index[0]].unique())[:2]
         raise ValueError(f"{where}: {bad.index[0]} has the labels {ls[0]!r} and {ls[1]!r} ({plural(len(bad), 'such file')}); mend the table, or say kind='multi' if both hold")
     notes.append(f"{plural(int(n.sum()), 'row')} named a file again: kept once")
     return rows[~n] if kind!='multi' else rows
@@ -378,9 +405,10 @@ def from_df(cls:Source,
     name:str='table' # What to call it in errors
 )->Source: # One row a file that is there
     "Read a table of paths and labels"
-    t,notes,found = _columns(df, path_col, label_col, split_col, group_col, name),[],df[label_col]
-    if found.map(lambda o: isinstance(o, (list,tuple,set))).any(): label_sep = _US
-    elif kind=='auto' and pd.api.types.is_float_dtype(found): kind = 'regression'
+    notes = []
+    t = _columns(df, dict(path=path_col, label=label_col, split=split_col, group=group_col), name, notes)
+    if df[label_col].map(_is_list).any(): label_sep = _checked_lists(df[label_col], name)
+    elif label_sep and (k := KINDS.get(kind)) and not k.sets: raise ValueError(f"{name}: label_sep={label_sep!r} makes sets of labels, and kind={kind!r} has one label a row; leave one of the two out")
     root,t['path'] = _locate(t.path, _there(folder).absolute(), suffix)
     if kind=='auto': kind = _guess(t.label, label_sep, notes)
     bare = (t.label.str.strip()=='') if kind!='multi' else pd.Series(False, index=t.index)
@@ -388,23 +416,36 @@ def from_df(cls:Source,
     notes += [f"{plural(int(bare.sum()), 'row')} without a label: kept as unlabelled"] * bool(bare.any())
     return _make(_once(t, kind, name, notes), root, kind, (), pd.DataFrame(columns=['path','why'], dtype=str), notes, f'from_df({name})', valid, test, seed)
 
-def _columns(df, path_col, label_col, split_col, group_col, name):
-    "The columns path, label, split, group as text; all others come along"
+# %% ../nbs/02_data.ipynb #b451be4b
+def _columns(df, cols, name, notes):
+    "The columns path, label, split, group as text; all others come along, and one whose name is taken gets .1"
     if not isinstance(df, pd.DataFrame): raise ValueError(f"{name}: a {type(df).__name__} is no table; give a pandas DataFrame")
     if df.empty: raise ValueError(f"{name}: the table has no rows")
-    for what,c in (('path_col',path_col), ('label_col',label_col), *((w,c) for w,c,d in (('split_col',split_col,'split'), ('group_col',group_col,'group')) if c!=d)):
-        if c not in df: raise ValueError(f"{name}: no column {c!r}; there are {', '.join(map(repr, df.columns))}: say {what}=")
-    t = df.rename(columns={path_col: 'path', label_col: 'label', split_col: 'split', group_col: 'group'}).drop(columns=['id'], errors='ignore')
-    t = t.reset_index(drop=True)
-    for c in ('split','group'):
-        if c not in t: t[c] = ''
-    t = t.assign(**{c: [_text(o) for o in t[c]] for c in ('path','label','split','group')})
+    if df.columns.has_duplicates: raise ValueError(f"{name}: two columns are called {df.columns[df.columns.duplicated()][0]!r}; rename one")
+    used = {k: c for k,c in cols.items() if c in df}
+    for k,c in cols.items():
+        if c not in df and (k in ('path','label') or c!=k): raise ValueError(f"{name}: no column {c!r}; there are {', '.join(map(repr, df.columns))}: say {k}_col=")
+    rest = df.drop(columns=list(used.values()) + [c for c in ('id',) if c in df and _ours(df[c])]).reset_index(drop=True)
+    taken = {c: f'{c}.1' for c in rest if c in _FIRST}
+    notes += [f"column {c!r} is kept as {n!r}, since {f'{cols[c]!r} is the {c} here' if c in cols else 'the id is made from the image'}" for c,n in taken.items()]
+    t = pd.DataFrame({k: [_text(o) for o in df[used[k]]] if k in used else '' for k in cols}, index=rest.index).join(rest.rename(columns=taken))
     if (blank := np.flatnonzero(t.path.str.strip()=='')).size: raise ValueError(f"{name}: row {blank[0]+1} has no path ({plural(len(blank), 'such row')}); mend the table")
     return t
 
+def _ours(ids): return all(re.fullmatch(r'[0-9a-f]{16}([.][0-9]+)?', str(o)) for o in ids)
+
+def _is_list(o): return isinstance(o, (list,tuple,set,np.ndarray))
+
 def _text(o):
-    if isinstance(o, (list,tuple,set)): return _US.join(map(str, o))
+    if _is_list(o): return _US.join(map(_text, o))
+    if isinstance(o, (float,np.floating)) and float(o).is_integer(): return str(int(o))   # 3.0 is what pandas makes of 3 where a row is empty
     return o if isinstance(o, str) else '' if pd.isna(o) else str(o)
+
+def _checked_lists(col, name):
+    "The separator for lists of labels, which must be names and not one place a class"
+    sizes = {len(o) for o in col if _is_list(o)}
+    if len(sizes)==1 and sizes.pop()>1 and {_text(l) for o in col if _is_list(o) for l in o} <= {'0','1'}: raise ValueError(f"{name}: labels look one-hot; give the names of each row's classes, or the name of its one class")
+    return _US
 
 @patch(cls_method=True)
 def from_csv(cls:Source,
@@ -445,10 +486,17 @@ def where(self:Source,
     mask:Any, # A row each of True or False, or ids
 )->Source: # Those rows, in the same order
     "The rows where `mask` holds; classes keep their indices"
-    m = np.asarray(mask)
+    m = np.asarray(self._rowwise(mask) if isinstance(mask, pd.Series) and pd.api.types.is_bool_dtype(mask) else mask)
     if m.dtype!=bool: m = self._df.id.isin(self._ids(mask)).to_numpy()
     if len(m)!=len(self): raise ValueError(f"where: a mask of {plural(len(m), 'row')} for {plural(len(self), 'image')}; build it from this Source's own df")
     return self._but(self._df[m], f'where({int(m.sum())} of {len(self)})')
+
+@patch
+def _rowwise(self:Source, mask):
+    "A Series of True and False in the order of the rows, by its index: row numbers of `df`, or ids"
+    for rows in (self._df.index, pd.Index(self._df.id)):
+        if mask.index.is_unique and len(mask)==len(rows) and mask.index.isin(rows).all(): return mask.reindex(rows).astype(bool)
+    raise ValueError(f"where: a mask of {plural(len(mask), 'row')} with another index for {plural(len(self), 'image')}; build it from this Source's own df")
 
 @patch
 def _ids(self:Source, ids):
@@ -496,6 +544,7 @@ def add(self:Source,
     for k,v in columns.items():
         if k in _FIRST: raise ValueError(f"add: {k!r} is the Source's own; labels, groups and rows are mended by fix, sides by split")
         if isinstance(v, pd.Series) and set(v.index) & set(df.id): v = v.to_dict()
+        if isinstance(v, dict): v = dict(zip(self._ids(v), v.values()))
         if not isinstance(v, (dict,str)) and np.ndim(v) and len(v)!=len(df): raise ValueError(f"add: {k} has {plural(len(v), 'value')} for {plural(len(df), 'image')}")
         df[k] = df.id.map(v) if isinstance(v, dict) else np.asarray(v) if np.ndim(v) else v
     return self._but(df, f"add({', '.join(columns)})")
@@ -514,7 +563,14 @@ def split(self:Source,
     free = ~df.split.isin(keep)
     df.loc[free, 'split'] = ''
     df.loc[free, 'split'] = _deal(df[free], self.kind, valid, test or 0., seed)
-    return self._but(df, f'split(valid={valid}, test={test}, seed={seed})')
+    return self._redealt(df, f'split(valid={valid}, test={test}, seed={seed})')
+
+@patch
+def _redealt(self:Source, df, step):
+    "A copy with other sides, without the notes on how the old ones came about"
+    res = self._but(df, step)
+    res.__dict__['notes'] = tuple(o for o in self.notes if not o.endswith(_NONE_GIVEN))
+    return res
 
 @patch
 def folds(self:Source,
@@ -525,13 +581,13 @@ def folds(self:Source,
     df = self.df
     free = df.split.isin(['train','valid'])
     t = _unit_table(df[free].assign(split=''), self.kind, seed, 'folds')
-    if k<2 or k>len(t): raise ValueError(f"folds: k={k} for {plural(len(t), 'image')} or groups of them; give 2 to {len(t)}")
+    if k!=int(k) or k<2 or k>len(t): raise ValueError(f"folds: k={k} for {plural(len(t), 'image')} or groups of them; give 2 to {len(t)}")
     fold = pd.Series(_round(t, k), index=t.index).loc[_units(df[free])].to_numpy()
     res = []
     for i in range(k):
         d = df.copy(deep=False)
         d.loc[free, 'split'] = np.where(fold==i, 'valid', 'train')
-        res.append(self._but(d, f'fold({i} of {k}, seed={seed})'))
+        res.append(self._redealt(d, f'fold({i} of {k}, seed={seed})'))
     return res
 
 def _round(t, k):
@@ -559,10 +615,12 @@ def subset(self:Source,
     if n is None and frac is None and classes is None: raise ValueError("subset: give n, frac or classes")
     src = self if classes is None else self._only(classes)
     if n is None and frac is None: return src
+    if n is not None and frac is not None: raise ValueError("subset: n and frac both say how many; give one")
+    if split not in (None, *SPLITS): raise ValueError(f"subset: split={split!r} is none of {', '.join(SPLITS)}")
     free = src._df if split is None else src._df[src._df.split==split]
     if frac is not None and not 0<frac<=1: raise ValueError(f"subset: frac={frac}: give a share above 0, up to 1")
     n = round(frac*len(free)) if n is None else n
-    if not 0<n<=len(free): raise ValueError(f"subset: n={n} of {plural(len(free), 'row')}; give 1 to {len(free)}")
+    if n!=int(n) or not 0<n<=len(free): raise ValueError(f"subset: n={n} of {plural(len(free), 'row')}; give 1 to {len(free)}")
     keep = set(_spread(free, src.kind, seed)[:n]) | (set() if split is None else set(src._df.id[src._df.split!=split]))
     return src._but(src._df[src._df.id.isin(keep)], f"subset(n={n}{f', split={split}' if split else ''}, seed={seed})")
 
@@ -576,6 +634,7 @@ def _spread(df, kind, seed):
 def _only(self:Source, classes):
     classes = [classes] if isinstance(classes, str) else list(classes)
     if not self.classes: raise ValueError(f"subset: a {self.kind} Source has no classes")
+    if not classes: raise ValueError("subset: classes is empty; name those to keep")
     if (bad := [c for c in classes if c not in self.classes]): raise ValueError(f"subset: no class {bad[0]!r}; there are {', '.join(self.classes[:8])}{' …' if len(self.classes)>8 else ''}")
     df,names = self.df,KINDS[self.kind].names
     if self.kind=='multi': df['label'] = pd.Series([tuple(o for o in l if o in classes) for l in df.label], index=df.index, dtype=object)
@@ -591,6 +650,7 @@ def extend(self:Source,
     seed:int=0 # As in the first split
 )->Source: # Rows of both
     "More images; nobody changes sides, and new classes come last"
+    if not isinstance(other, Source): raise ValueError(f"extend: a {type(other).__name__} is no Source; make one of it first, such as by Source.from_folder")
     if other.kind!=self.kind: raise ValueError(f"extend: a {self.kind} Source can't take {other.kind} rows")
     root = Path(os.path.commonpath([self.root.absolute(), other.root.absolute()]))
     a,b = (o._df.assign(path=[p.absolute().relative_to(root).as_posix() for p in o.paths]) for o in (self, other))
@@ -628,6 +688,9 @@ def fix(self:Source,
     df['label'] = self._relabelled(relabel)
     df['group'] = _put(df.group, df.id, dict(zip(self._ids(group), map(str, group.values()))))
     gone = df.id.isin(drop)
+    if gone.all(): raise ValueError(f"fix: all {plural(len(df), 'row')} would be dropped")
+    new = df.id.isin(self._ids(relabel)) & (df.split=='unlabelled')
+    if new.any(): df['split'] = df.split.where(~new, _pulled(df, df.split).replace('', 'train'))
     df = df[~gone]
     was = df.split
     df['split'] = _strictest(df) if group else was
@@ -649,9 +712,12 @@ def _strictest(df):
 @patch
 def _relabelled(self:Source, new):
     "The labels with those of `new` put in, given as text or as labels of this kind"
-    new = dict(zip(self._ids(new), new.values()))
+    ids = self._ids(new)
+    if len(set(ids))<len(ids): raise ValueError(f"relabel: {max(new, key=lambda k: ids.count(self._ids(k)[0]))!r} is named twice, by id and by path; name it once")
+    new = dict(zip(ids, new.values()))
     if not new: return self._df.label
     said = pd.Series([_text(v) for v in new.values()])
+    if not KINDS[self.kind].sets and (bad := [i for i,v in zip(ids, said) if not v.strip()]): raise ValueError(f"relabel: the new label of {bad[0]!r} is blank; to leave a row out, drop it")
     return _put(self._df.label, self._df.id, dict(zip(new, _labels(said, self.kind, _US, 'relabel'))))
 
 def _corrections(csv):

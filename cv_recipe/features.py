@@ -36,8 +36,8 @@ def _folded(model):
     try: return fuse(model)
     except Exception: return model   # slower and no less right: control flow that fx can't follow
 
-def _frozen(weights, channels, device):
-    model = create_model(weights, 0, channels).requires_grad_(False)
+def _frozen(weights, channels, device, **kwargs):
+    model = create_model(weights, 0, channels, **kwargs).requires_grad_(False)
     return _folded(model).to(device, memory_format=torch.channels_last)
 
 def _embed(model, batch, weights, device)->np.ndarray:
@@ -60,7 +60,7 @@ class Features:
     def arr(self)->np.ndarray: return self.take(self.ok)
     def __repr__(self):
         bad = f", {len(self.failed):,} unreadable: see .failed" if len(self.failed) else ''
-        return f"Features: {len(self):,} x {self.store.shape[0]} of {self.weights.tag} ({self.weights.origin}){bad}"
+        return f"Features: {len(self):,} x {self.store.shape[0]} of {self.weights.what}{bad}"
 
     def take(self,
         i:Any # Rows of the source: numbers, a slice or a mask
@@ -101,7 +101,7 @@ def _filled(place, cache, keys, w, channels, bs, device)->Store:
     store = Store(place) if (place/'store.json').exists() else None
     first = {k: i for i,k in reversed(list(enumerate(keys))) if cache.rows[i]>=0 and (store is None or k not in store)}
     if store is not None and not first: return store
-    model = _frozen(w, channels, device)
+    model = _frozen(w, channels, device, **w.sized(cache.store.shape[0]))
     if store is None: store = Store(place, (_width(model, cache.store.shape, w, device),), np.float32)
     todo = sorted(first.items(), key=lambda o: cache.rows[o[1]])
     for lo in progress(range(0, len(todo), bs), 'features', total=-(-len(todo)//bs)):

@@ -11,7 +11,7 @@ __all__ = ['ORIGINS', 'arch_tag', 'Weights', 'hub_online', 'read_weights', 'reso
            'final_layer', 'set_bias']
 
 # %% ../nbs/08_model.ipynb #b6db1500
-import difflib, hashlib, json, os, threading
+import difflib, hashlib, json, os, pickle, threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ class Weights:
 
     @property
     def key(self)->str: return f'{self.arch}-{self.sha256[:16]}'
+    @property
+    def what(self)->str: return {'hub': self.tag, 'file': f'{Path(self.path).name} (sha256 {self.sha256[:8]}) in {self.arch}'}.get(self.origin, f'{self.arch}, random')
     def to_dict(self)->dict: return asdict(self) | dict(mean=list(self.mean), std=list(self.std))
 
 @patch(cls_method=True)
@@ -85,7 +87,7 @@ def _weights(arch, tag, origin, path='', seed=0, why=''):
 @patch(as_prop=True)
 def finding(self:Weights)->Finding:
     "What a report must say about the weights"
-    said = dict(name='weights', value=self.tag if self.origin!='random' else f'{self.arch}, random', expected='pretrained', stage='model')
+    said = dict(name='weights', value=self.what, expected='pretrained', stage='model')
     if self.origin!='random' and not self.why: return Finding(verdict='pass', **said)
     if self.origin!='random': return Finding(verdict='warn', implication=self.why, fix='put the old file back, or start a new project folder', **said)
     if not self.why: return Finding(verdict='pass', **said|dict(expected='random, as asked'))
@@ -145,7 +147,7 @@ def read_weights(
             return load_file(path)
         sd = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError: raise ValueError(f"{path}: no such file") from None
-    except pickle.UnpicklingError: raise ValueError(f"{path.name}: holds more than tensors, and unpickling it could run anything; ask for a .safetensors file") from None
+    except pickle.UnpicklingError: raise ValueError(f"{path.name}: holds more than tensors, or is damaged; unpickling it could run anything, so ask for a .safetensors file") from None
     except Exception as e: raise ValueError(f"{path.name}: can't be read as weights ({str(e).splitlines()[0][:100]})") from None
     for k in ('state_dict','model','state_dict_ema'):
         if isinstance(sd, dict) and isinstance(sd.get(k), dict): sd = sd[k]
@@ -177,9 +179,9 @@ def _remembered(file, name):
 def _gone(w): raise ValueError(f"{w.path}: this project began with these weights, and the file is gone; put it back, or start a new project folder")
 
 def _known(file):
-    try: return json.loads(file.read_text(encoding='utf-8'))
+    try: return dict(json.loads(file.read_text(encoding='utf-8')).items())
     except FileNotFoundError: return {}
-    except ValueError: raise ValueError(f"{file}: not JSON any more; delete it to choose weights anew") from None
+    except (ValueError, AttributeError): raise ValueError(f"{file}: not the JSON that was written there; delete it to choose weights anew") from None
 
 # %% ../nbs/08_model.ipynb #43173f1b
 def resolve_weights(
@@ -190,7 +192,11 @@ def resolve_weights(
 )->Weights: # Known by tag and hash
     "Which weights to start from; without a network random ones, and its `finding` says so"
     file = None if project is None else Path(project)/'weights.json'
-    if weights not in ('auto','hub','random'): return _keep(file, str(arch or Path(weights).name), _of_file(Path(weights).expanduser(), arch))
+    if not isinstance(weights, (str,Path)): raise ValueError(f"weights={weights!r}: say 'auto', 'hub', 'random', or the path of a .safetensors file")
+    if weights not in ('auto','hub','random'):
+        w = _of_file(Path(weights).expanduser(), arch)
+        return _keep(file, arch or w.arch, w)
+    if arch is None and weights=='auto' and file and len(known := _known(file))==1: arch = next(iter(known))
     if arch is None: raise ValueError("which model? give arch, such as 'mobilenetv2_100', or a weights file")
     if weights=='auto' and file and (w := _remembered(file, arch)): return w
     name,tag = arch_tag(arch)
@@ -216,6 +222,7 @@ def create_model(
 )->nn.Module: # In eval mode, on the CPU
     "A timm model with these weights and a head of `n_out`"
     w = weights if isinstance(weights, Weights) else resolve_weights(weights)
+    if n_out<0 or in_chans<1: raise ValueError(f"n_out={n_out}, in_chans={in_chans}: give outputs from 0 (no head) and channels from 1")
     sd = read_weights(w.path) if w.path else None
     own = n_out if sd is None else _n_head(sd, w)
     args = dict(num_classes=own, in_chans=in_chans, **kwargs)
@@ -238,6 +245,14 @@ def _created(w, args):
     except RuntimeError as e:
         if not w.path: raise
         raise ValueError(f"{Path(w.path).name} does not fit {w.arch}: {next((l.strip() for l in str(e).splitlines()[1:] if l.strip()), str(e))[:160]}") from None
+
+# %% ../nbs/08_model.ipynb #b65004e6
+@patch
+def sized(self:Weights,
+    size:int # Side of the images in pixels
+)->dict: # For `create_model`: empty where any size will do
+    "What `create_model` must be told for images of this size"
+    return dict(img_size=size) if getattr(_cfg(self.tag), 'fixed_input_size', False) and size!=self.input_size else {}
 
 # %% ../nbs/08_model.ipynb #9727a477
 @patch

@@ -308,13 +308,12 @@ def cache_images(
     size:int|tuple[int,int]=128, # Side of a square, or (height, width)
     resize:str='crop', # As `open_image` takes it
     channels:int=3, # Likewise
-    folder:str|Path|None=None, # Where caches lie; None is the user's cache folder
+    folder:str|Path|None=None, # Under which caches lie; None is the user's cache folder
     workers:int|None=None, # Threads that decode; None as many as there are cores, 8 at most
 )->ImageCache: # One row a row of the source
     "All images of `source` decoded, from the cache where it has them"
     shape = (*target_size(size, channels, resize), channels)
-    base = Path(folder) if folder else cache_dir('images')
-    store = Store(base/f"{'x'.join(map(str, shape))}-{resize}-v{OPENER}", shape, np.uint8)
+    store = Store(_base(folder)/'images'/f"{'x'.join(map(str, shape))}-{resize}-v{OPENER}", shape, np.uint8)
     keys,files = [str(o).split('.')[0] for o in source.df.id],{}
     for k,p in zip(keys, source.paths): files.setdefault(k, p)
     why = _build(store, files, resize, _cores() if workers is None else workers)
@@ -322,6 +321,7 @@ def cache_images(
     rows.flags.writeable = False
     return ImageCache(store, rows, _failed(source, rows, keys, why))
 
+def _base(folder): return Path(folder) if folder else cache_dir()
 def _cores()->int: return min(8, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
 
 # %% ../nbs/04_cache.ipynb #f073786e
@@ -357,23 +357,31 @@ def clear(self:Store)->None:
 
 # %% ../nbs/04_cache.ipynb #587822d3
 def cache_usage(
-    folder:str|Path|None=None # Where caches lie; None is the user's cache folder
-)->Any: # DataFrame of `name, records, mb, days`
-    "The caches of images on this machine, largest first"
+    folder:str|Path|None=None # Under which caches lie; None is the user's cache folder
+)->Any: # DataFrame of `name, records, mb, days`; records is -1 where a cache is damaged
+    "The caches on this machine, largest first"
     import pandas as pd
-    found = [Store(p.parent) for p in sorted((Path(folder) if folder else cache_dir('images')).glob('*/store.json'))]
-    days = lambda s: round((time.time()-(s.folder/'store.json').stat().st_mtime)/86400, 1)
-    rows = [(s.folder.name, len(s), round((_length(s._data)+_length(s._keys))/1e6, 1), days(s)) for s in found]
+    found = sorted(p.parent for p in _base(folder).glob('*/*/store.json'))
+    mb = lambda d: round(sum(_length(d/n) for n in ('data.bin','keys.bin'))/1e6, 1)
+    days = lambda d: round((time.time()-(d/'store.json').stat().st_mtime)/86400, 1)
+    rows = [(d.relative_to(_base(folder)).as_posix(), _records(d), mb(d), days(d)) for d in found]
     return pd.DataFrame(rows, columns=['name','records','mb','days']).sort_values('mb', ascending=False, ignore_index=True)
 
+def _records(folder):
+    try: return len(Store(folder))
+    except ValueError: return -1
+
+# %% ../nbs/04_cache.ipynb #2afa9385
 def clear_cache(
     name:str|None=None, # Only this one, as `cache_usage` calls it
     days:float=0, # Only those not asked for in so many days
-    folder:str|Path|None=None, # Where caches lie; None is the user's cache folder
+    folder:str|Path|None=None, # Under which caches lie; None is the user's cache folder
 )->float: # Megabytes that were freed
-    "Delete caches of images; a build under way is waited for"
-    base,have = Path(folder) if folder else cache_dir('images'),cache_usage(folder)
-    if name is not None and name not in set(have.name): raise ValueError(f"no cache {name!r} in {base}: cache_usage() lists them")
+    "Delete caches; a build under way is waited for"
+    have = cache_usage(folder)
+    if name is not None and name not in set(have.name): raise ValueError(f"no cache {name!r} in {_base(folder)}: cache_usage() lists them")
     gone = have[(have.days>=days) & ((have.name==name) | (name is None))]
-    for o in gone.name: Store(base/o).clear()
+    for o,n in zip(gone.name, gone.records):
+        if n<0: (_base(folder)/o/'store.json').unlink(missing_ok=True)   # without a header it is begun anew, and cleared
+        Store(_base(folder)/o, (1,) if n<0 else None).clear()
     return float(gone.mb.sum())

@@ -531,7 +531,8 @@ def unlock(self:Source,
     if not (why or '').strip(): raise ValueError("unlock: say why, such as 'final figure'; the ledger keeps it")
     res = _part(self, 'test')
     if not len(res): raise ValueError("unlock: there are no test rows; split(test=.2) makes some")
-    ledger.look(source=self.fingerprint, why=why)
+    if not hasattr(ledger, 'look'): raise ValueError(f"unlock: a {type(ledger).__name__} keeps no count of looks; give the project's Ledger")
+    ledger.look(source=self, why=why)
     return res
 
 # %% ../nbs/02_data.ipynb #c0907b5b

@@ -10,6 +10,8 @@ Docs: https://cv-recipe.github.io/cv_recipe/features.html.md"""
 __all__ = ['Features', 'features']
 
 # %% ../nbs/09_features.ipynb #625bc4a5
+import os
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.layers import BatchNormAct2d
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .cache import ImageCache, Store, cache_images
 from .core import cache_dir, pick_device, progress, stable_hash
@@ -30,11 +35,27 @@ def _threads(n):
     try: yield
     finally: torch.set_num_threads(old)
 
+class _Pairs(fx.Tracer):
+    def is_leaf_module(self, m, name): return isinstance(m, (nn.Conv2d,nn.BatchNorm2d)) or super().is_leaf_module(m, name)
+
+def _pairs(model):
+    "Names of the convolutions and batch normalisations that follow one another and are used nowhere else"
+    try: calls = [n for n in _Pairs().trace(model).nodes if n.op=='call_module']
+    except Exception: return []   # slower and no less right: control flow that fx can't follow
+    parts,used = dict(model.named_modules()),Counter(n.target for n in calls)
+    def lone(n, kind): return isinstance(n, fx.Node) and n.op=='call_module' and isinstance(parts[n.target], kind) and used[n.target]==1
+    return [(n.args[0].target, n.target) for n in calls if lone(n, nn.BatchNorm2d) and lone(n.args[0], nn.Conv2d) and len(n.args[0].users)==1]
+
 def _folded(model):
-    "`model` with normalisations folded into convolutions; as it is where it can't be traced"
-    from torch.fx.experimental.optimization import fuse
-    try: return fuse(model)
-    except Exception: return model   # slower and no less right: control flow that fx can't follow
+    "`model` in eval mode, with its batch normalisations folded into the convolutions before them"
+    for conv,bn in _pairs(model):
+        old = model.get_submodule(bn)
+        if not old.track_running_stats or type(old).forward not in _FOLDS: continue
+        model.set_submodule(conv, fuse_conv_bn_eval(model.get_submodule(conv), old))
+        model.set_submodule(bn, getattr(old, 'act', nn.Identity()))
+    return model
+
+_FOLDS = (nn.BatchNorm2d.forward, BatchNormAct2d.forward)
 
 def _frozen(weights, channels, device, **kwargs):
     model = create_model(weights, 0, channels, **kwargs).requires_grad_(False)
@@ -82,13 +103,14 @@ def features(
     batch_size:int=64, # Images at a time
     device:str='auto', # As `pick_device` takes it
     threads:int|None=None, # CPU threads for torch; None leaves them
-    folder:str|Path|None=None # Where feature and image caches lie; None is the user's cache folder
+    folder:str|Path|None=None # Under which caches lie; None is the user's cache folder
 )->Features: # One row a row of the source
     "The pooled output of a frozen network for every image of `source`, from the cache where it has it"
     w = weights if isinstance(weights, Weights) else resolve_weights(weights)
     size = size or min(224, w.input_size)
+    if batch_size<1: raise ValueError(f"batch_size={batch_size}: give at least 1")
     base = Path(folder) if folder else cache_dir()
-    cache = cache_images(source, size, resize, channels, base/'images')
+    cache = cache_images(source, size, resize, channels, base)
     place = base/'features'/f"{w.key}-{stable_hash(_MADE, w.seed, size, resize, channels, cache.store.folder.name, n=12)}"
     keys = [str(o).split('.')[0] for o in source.df.id]
     with _threads(threads): store = _filled(place, cache, keys, w, channels, batch_size, pick_device(device))
@@ -100,6 +122,7 @@ def _filled(place, cache, keys, w, channels, bs, device)->Store:
     "The store at `place` with a record for every key that has an image"
     store = Store(place) if (place/'store.json').exists() else None
     first = {k: i for i,k in reversed(list(enumerate(keys))) if cache.rows[i]>=0 and (store is None or k not in store)}
+    if store is not None: os.utime(place/'store.json')
     if store is not None and not first: return store
     model = _frozen(w, channels, device, **w.sized(cache.store.shape[0]))
     if store is None: store = Store(place, (_width(model, cache.store.shape, w, device),), np.float32)

@@ -10,7 +10,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/images.html.md"""
 __all__ = ['OPENER', 'RESIZE', 'MAX_PIXELS', 'ImageError', 'target_size', 'open_image', 'ImageInfo', 'image_info']
 
 # %% ../nbs/03_images.ipynb #2391670f
-import io, math, os, re
+import errno, io, math, os, re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,6 +177,7 @@ def _from_pillow(im, size, channels, resize, oversample, name)->np.ndarray:
 def _from_array(a, size, channels, resize, name)->np.ndarray:
     a,have = _to8(a, name),a.shape[-1]
     if {have,channels}=={1,3}: a = np.asarray(Image.fromarray(a[..., 0] if have==1 else a).convert('RGB' if have==1 else 'L')).reshape(*a.shape[:2], channels)
+    elif (have,channels)==(3,4): a = np.concatenate([a, np.full_like(a[...,:1], 255)], -1)
     elif have!=channels: raise ImageError(name, f"has {have} channels, not {channels}: open it with channels={have}")
     h,w = a.shape[:2]
     box,out = _plan(w, h, size, resize) if size else ((0,0,w,h), (w,h))
@@ -203,7 +204,9 @@ def _why(e, f)->str:
     if isinstance(e, Image.UnidentifiedImageError): return 'is no image that can be read (another kind of file?): restore it or leave it out'
     return f"is damaged ({str(e) or type(e).__name__}): restore it or leave it out"
 
-def _name(src)->str: return f"{len(src):,} bytes in memory" if isinstance(src, bytes) else str(src)
+def _name(src)->str: return f"{len(src):,} bytes in memory" if isinstance(src, bytes) else os.fspath(src)
+
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM} # too many open files, no memory: no fault of this file
 
 # %% ../nbs/03_images.ipynb #ef041237
 def _guarded(src, fn)->Any:
@@ -213,7 +216,10 @@ def _guarded(src, fn)->Any:
         f = io.BytesIO(src) if isinstance(src, bytes) else open(src, 'rb')
         head = f.read(6); f.seek(0)
         return fn(f, head, name)
-    except (ImageError, ImportError): raise
+    except (ImageError, ImportError, MemoryError): raise
+    except OSError as e:
+        if e.errno in _OURS: raise
+        raise ImageError(name, _why(e, f)) from None
     except Exception as e: raise ImageError(name, _why(e, f)) from None
     finally:
         if f: f.close()
@@ -233,20 +239,36 @@ def target_size(
     raise ValueError(f"size={size!r}: give pixels, as one number or as (height, width)")
 
 # %% ../nbs/03_images.ipynb #5774a965
+def _positive(o): return isinstance(o, (int,float,np.number)) and o>0
+
+def _pillow_knows(f)->bool:
+    "Whether Pillow opens this TIFF; of floats in colour, for one, it knows nothing"
+    try: Image.open(f)
+    except Image.UnidentifiedImageError: return False
+    finally: f.seek(0)
+    return True
+
+def _rare_tiff(f, name, max_pixels):
+    try: return _read_tiff(f, name, max_pixels)
+    except ImportError as e: raise ImageError(name, e) from None   # one such file among photos is no reason to stop
+
 def open_image(
     src:str|Path|bytes, # A file, or the content of one
     size:int|tuple[int,int]|None=None, # Side of a square, or (height, width); None keeps the image's own
     channels:int=3, # 1 gray, 3 colour, 4 colour and opacity; up to 16 from .npy and TIFF
     resize:str='squish', # How it comes to its size: one of `RESIZE`
     oversample:float=2, # JPEG is decoded at no less than this times `size`; 1 is faster and worse
-    max_pixels:int=MAX_PIXELS, # Larger images are refused
+    max_pixels:int=MAX_PIXELS, # Larger images are refused; Pillow's own limit is 178 million
     out:np.ndarray|None=None, # Where to put it; None makes a new array
 )->np.ndarray: # uint8, height x width x channels, yours to change
     "The image upright, in 8 bits a channel, at `size`"
     size = target_size(size, channels, resize)
+    if not isinstance(src, (str,os.PathLike,bytes)): raise ValueError(f"{type(src).__name__} is no file: give a path, or the bytes of a file")
+    if not (_positive(oversample) and _positive(max_pixels)): raise ValueError(f"oversample={oversample!r}, max_pixels={max_pixels!r}: give numbers above 0")
     def read(f, head, name):
         if head==b'\x93NUMPY': return _from_array(_read_npy(f, name, max_pixels), size, channels, resize, name)
         if head[:4] in _TIFF and channels not in (1,3): return _from_array(_read_tiff(f, name, max_pixels), size, channels, resize, name)
+        if head[:4] in _TIFF and not _pillow_knows(f): return _from_array(_rare_tiff(f, name, max_pixels), size, channels, resize, name)
         with Image.open(f) as im:
             _check_pixels(*im.size, max_pixels, name)
             return _from_pillow(im, size, channels, resize, oversample, name)

@@ -10,7 +10,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/runs.html.md"""
 __all__ = ['SCHEMA', 'config_dict', 'run_key', 'Ledger', 'Run', 'versions']
 
 # %% ../nbs/05_runs.ipynb #1807774b
-import json, os, platform, re, secrets, sqlite3, subprocess, sys, threading, time
+import json, os, platform, re, secrets, sqlite3, subprocess, sys, threading, time, zipfile
 from dataclasses import asdict, is_dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -24,7 +24,8 @@ from .core import atomic_path, plain, stable_hash
 
 # %% ../nbs/05_runs.ipynb #4fb665f1
 def _leaf(o):
-    if isinstance(o, (np.generic, np.ndarray, Path, set, frozenset)): return plain(o)
+    if isinstance(o, (np.generic, np.ndarray)): return o.tolist()
+    if isinstance(o, (Path, set, frozenset)): return plain(o)
     raise ValueError(f"config holds {type(o).__name__}, which JSON cannot: give its name, number or path instead")
 
 def config_dict(
@@ -33,7 +34,8 @@ def config_dict(
     "`config` as the ledger stores it"
     d = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
     if not isinstance(d, dict): raise ValueError(f"config is {type(config).__name__}: give a dict or a dataclass instance")
-    return plain(json.loads(json.dumps(d, default=_leaf)))
+    try: return json.loads(json.dumps(d, default=_leaf, allow_nan=False))
+    except ValueError as e: raise ValueError("config holds inf or nan, which would all be the same in the ledger: write None, or a word" if 'Out of range' in str(e) else str(e)) from None
 
 # %% ../nbs/05_runs.ipynb #16ff475d
 def _fingerprint(source): return str(getattr(source, 'fingerprint', source) or '')
@@ -113,7 +115,8 @@ class Ledger:
         beat:float=10 # Seconds between heartbeats
     ):
         self.folder,self.timeout,self.beat,self._cons = Path(folder).absolute(),timeout,beat,{}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try: self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e: raise ValueError(f"{folder}: no folder for a ledger ({e.strerror}); give a folder that you may write to") from None
         self._con
     def __reduce__(self): return Ledger, (self.folder, self.timeout, self.beat)
 
@@ -147,11 +150,15 @@ def look(self:Ledger,
     source:Any, # A `Source`, or its fingerprint
     why:str, # What the look is for
     run:Any=None # The run whose model is scored, or its id
-)->int: # How often this source's test labels have been looked at, this time included
+)->int: # How often test labels of these images have been looked at, this time included
     "Count a look at the test labels"
     if not why.strip(): raise ValueError("a look at the test set says why: give `why`")
-    self._add(str(getattr(run, 'id', run) or ''), 'look', source=_fingerprint(source), why=why)
+    self._add(str(getattr(run, 'id', run) or ''), 'look', source=_fingerprint(source), why=why, seen=_test_ids(source))
     return len(self.looks(source))
+
+def _test_ids(source, n=1000):
+    "The lowest content ids of the test rows of a `Source`; of a fingerprint none are known"
+    return sorted(set(source.content[source.df.split=='test']))[:n] if hasattr(source, 'content') else []
 
 @patch
 def looks(self:Ledger,
@@ -159,7 +166,8 @@ def looks(self:Ledger,
 )->Any: # A DataFrame: at, source, why, run
     "The looks that were taken"
     import pandas as pd
-    rows = [o for o in self._get("kind='look'") if source is None or o['source']==_fingerprint(source)]
+    mine,seen = _fingerprint(source),set(_test_ids(source))
+    rows = [o for o in self._get("kind='look'") if source is None or o['source']==mine or seen & set(o['seen'])]
     return pd.DataFrame(rows, columns=['at','source','why','run'])
 
 # %% ../nbs/05_runs.ipynb #69f46ab3
@@ -245,6 +253,7 @@ def log(self:Run,
 )->None:
     "Write down `metrics`"
     step = self._step if step is None else int(step)
+    if not isinstance(metrics, dict): raise ValueError(f"metrics are a dict of name to number, and not {type(metrics).__name__}: log(dict(loss=…))")
     self._event('log', step=step, metrics={str(k): _number(k, v) for k,v in metrics.items()})
     self._step = step+1
 
@@ -277,10 +286,16 @@ def save(self:Run,
     if name in self.arrays: raise ValueError(f"run {self.id} has an array {name!r}: save another under another name")
     with atomic_path(path) as p:
         with open(p, 'wb') as f:
-            np.savez(f, **arrs) if many else np.save(f, arrs[''], allow_pickle=False)
+            _save_many(f, arrs) if many else np.save(f, arrs[''], allow_pickle=False)
             f.flush(); os.fsync(f.fileno())
     self._event('save', name=name, file=path.name)
     return path
+
+def _save_many(f, arrs):
+    "As numpy's savez, which can't have an array called 'file'"
+    with zipfile.ZipFile(f, 'w') as z:
+        for k,a in arrs.items():
+            with z.open(f'{k}.npy', 'w', force_zip64=True) as o: np.lib.format.write_array(o, a, allow_pickle=False)
 
 @patch(as_prop=True)
 def arrays(self:Run)->list[str]: # Names, in the order of saving

@@ -130,8 +130,9 @@ class Task:
     name:str='' # Of the metric that decides; '' takes the first of `metrics`
     extra:tuple=() # Further metrics of the user's
 
-    kind = ''
+    kind,hot = '',False # `hot`: whether a target has a column a class
     def metrics(self)->tuple: raise NotImplementedError
+    def fit_for(self, preds, targets): return preds,targets # what the kind says of both, once their shapes fit
     @property
     def n_out(self)->int: return len(self.classes)
     @property
@@ -141,6 +142,7 @@ class Task:
 
     def with_metric(self, metric:str|Metric)->'Task': # A Task whose `metric` it is
         "The same task, decided by another metric: one of its own by name, or a `Metric` of yours"
+        if isinstance(metric, Metric) and metric.name in {m.name for m in self.metrics()}: raise ValueError(f"metric {metric.name!r} is one of the task's own; give yours another name")
         if isinstance(metric, Metric): return replace(self, name=metric.name, extra=(*self.extra, metric))
         if metric not in self.all_metrics: raise ValueError(f"metric {metric!r} is not known for {self.kind} labels; there are {', '.join(self.all_metrics)}, or give a Metric")
         return replace(self, name=metric)
@@ -153,13 +155,20 @@ def check(self:Task,
 )->tuple[np.ndarray,np.ndarray]: # Both as float64 and targets as they were
     "Predictions and targets that fit together, or one line that says why not"
     preds,targets = np.asarray(preds, float),np.asarray(targets)
-    if not len(targets): raise ValueError("no rows to score: the split is empty")
+    if not targets.ndim or not len(targets): raise ValueError("no rows to score: the split is empty")
     want = (len(targets), self.n_out) if self.classes else (len(targets),)
-    if preds.shape!=want and preds.size==np.prod(want): preds = preds.reshape(want)
+    preds,targets = _thin(preds, want),_thin(targets, want if self.hot else want[:1])
     if preds.shape!=want: raise ValueError(f"predictions of shape {preds.shape} for {plural(len(targets), 'row')} of {self.kind} labels; expected {want}")
     bad = int((~np.isfinite(preds)).reshape(len(preds), -1).any(1).sum())
     if bad: raise ValueError(f"{plural(bad, 'row')} of {len(preds):,} predicted as NaN or infinite: the model has diverged, or an image is broken")
-    return preds,targets
+    return self.fit_for(preds, targets)
+
+def _thin(a, shape):
+    "`a` in `shape` if they differ in axes of length one alone, else as it is"
+    return a.reshape(shape) if [o for o in a.shape if o!=1]==[o for o in shape if o!=1] else a
+
+def _probable(preds):
+    if preds.min()<-1e-6 or preds.max()>1+1e-6: raise ValueError(f"predictions from {preds.min():.3g} to {preds.max():.3g} are no probabilities; apply the task's activation to the outputs first")
 
 @patch
 def scores(self:Task,
@@ -215,6 +224,11 @@ class SingleTask(Task):
     def made(cls, source):
         if len(source.classes)<2: raise ValueError(f"{plural(len(source.classes), 'class', 'classes')} ({', '.join(source.classes)}): telling apart needs at least 2")
         return cls(tuple(source.classes))
+    def fit_for(self, preds, targets):
+        if targets.ndim>1 or targets.dtype.kind not in 'iu' or targets.min()<0 or targets.max()>=self.n_out: raise ValueError(f"targets are no indices from 0 to {self.n_out-1}, one a row; make them by the task's encode")
+        _probable(preds)
+        if (off := abs(preds.sum(1)-1).max())>.01: raise ValueError(f"predictions of a row add up to 1, and here one is off by {off:.2g}; apply the task's activation to the outputs first")
+        return preds,targets
     def metrics(self): return tuple(Metric(f.__name__, f, f is not log_loss) for f in (accuracy, balanced_accuracy, macro_f1, log_loss))
     def encode(self, labels)->np.ndarray: return np.array(_index(self.classes, labels, self.kind), dtype=np.int64)
     def decode(self, preds)->list: return [self.classes[i] for i in np.asarray(preds).argmax(-1)]
@@ -233,8 +247,14 @@ class MultiTask(Task):
     def made(cls, source):
         if not source.classes: raise ValueError("no label occurs: sets of labels need at least 1")
         return cls(tuple(source.classes))
+    hot = True
+    def fit_for(self, preds, targets):
+        if targets.shape!=preds.shape or not np.isin(targets, (0,1)).all(): raise ValueError(f"targets are no table of 0 and 1 with a column for each of {plural(self.n_out, 'class', 'classes')}; make them by the task's encode")
+        _probable(preds)
+        return preds,targets
     def metrics(self): return Metric('macro_ap', macro_ap), Metric('macro_f1', multi_f1)
     def encode(self, labels)->np.ndarray:
+        if (bad := next((l for l in labels if isinstance(l, str)), None)) is not None: raise ValueError(f"label {bad!r} is text; a set of labels is a tuple, such as ({bad!r},)")
         res = np.zeros((len(labels), self.n_out), dtype=np.float32)
         for row,ls in zip(res, labels): row[_index(self.classes, ls, self.kind)] = 1
         return res
@@ -252,6 +272,9 @@ class RegressionTask(Task):
     "One amount an image: squared error, mean absolute error as metric"
     @property
     def n_out(self): return 1
+    def fit_for(self, preds, targets):
+        if targets.ndim>1 or targets.dtype.kind not in 'iuf' or not np.isfinite(targets).all(): raise ValueError("targets are no finite numbers, one a row; make them by the task's encode")
+        return preds,targets
     def metrics(self): return Metric('mae', mae, False), Metric('rmse', rmse, False), Metric('r2', r2)
     def encode(self, labels)->np.ndarray:
         res = np.array(labels, dtype=np.float32)

@@ -22,16 +22,30 @@ from .core import plural
 
 # %% ../nbs/01b_layout.ipynb #33e90a8a
 _SPLITS = {w: s for s,ws in dict(train='train training trn', valid='val valid validation dev', test='test testing tst',
-    unlabelled='unlabelled unlabeled unsup').items() for w in ws.split()}
+    unlabelled='unlabelled unlabeled unsup').items() for o in ws.split() for w in (o, o+'set')}
 _COMPANY = set('image images img imgs pic pics picture pictures photo photos jpg jpegs png data dataset set split folder files file all'.split())
 
 def split_name(
     name:str # Of a folder, or a cell of a split column
 )->str: # 'train', 'valid', 'test', 'unlabelled', or '' where it is no split
     "The split that `name` stands for"
+    split,rest = _split_rest(name)
+    return split if not rest else ''
+
+def _split_rest(name):
+    "(split, what the name says besides); no split where it says none or two"
     words = re.findall(r'[^\W\d_]+', name.lower())
     splits = [_SPLITS[w] for w in words if w in _SPLITS]
-    return splits[0] if len(splits)==1 and all(w in _SPLITS or w in _COMPANY for w in words) else ''
+    return splits[0] if len(splits)==1 else '', tuple(w for w in words if w not in _SPLITS and w not in _COMPANY)
+
+# %% ../nbs/01b_layout.ipynb #8bb7c400
+def _splits_of(names):
+    "The split of each of some folders that stand beside each other; '' for those that are none"
+    found = {n: split_name(n) for n in names}
+    if len(set(found.values())-{'','unlabelled'})>=2: return found
+    more = {n: o for n in names if (o := _split_rest(n))[0]}
+    one = len({rest for _,rest in more.values()})==1 and len({split for split,_ in more.values()})>=2
+    return {n: more[n][0] if one and n in more else found[n] for n in names}
 
 # %% ../nbs/01b_layout.ipynb #23897be4
 def natural_key(
@@ -101,13 +115,23 @@ def find_masks(
     dirs = {f: tuple(f.split('/')[:-1]) for f in files}
     uniq = set(dirs.values())
     deep = {d: next((i for i,n in enumerate(d) if _mask_dir(n) and _sure(uniq, d, i) is not False), None) for d in uniq}
-    plain = {(dirs[f], _stem(f)) for f in files if deep[dirs[f]] is None}
-    stems = Counter(s for _,s in plain)
+    plain = {(dirs[f], _stem(f)): _suffix(f) for f in files if deep[dirs[f]] is None}
+    stems,ends = Counter(s for _,s in plain),{}
+    for (_,s),e in plain.items(): ends.setdefault(s, set()).add(e)
     found = {f for f in files if deep[dirs[f]] is None and _base(f)!=_stem(f) and (dirs[f], _base(f)) in plain}
+    found -= _doubtful(found, files, dirs, plain)
     inside = {d: [] for d in uniq if deep[d] is not None}
     for f in files: inside.get(dirs[f], []).append(f)
     most = {d: 1 if _sure(uniq, d, deep[d]) is None else len(files) for d in inside}
-    return found | {f for d,fs in inside.items() if all(0<stems[_base(f)]<=most[d] for f in fs) for f in fs}
+    def alike(f, d): return _sure(uniq, d, deep[d]) is None and _suffix(f) in ends[_base(f)]
+    return found | {f for d,fs in inside.items() if all(0<stems[_base(f)]<=most[d] and not alike(f, d) for f in fs) for f in fs}
+
+def _doubtful(found, files, dirs, plain):
+    "Those named by a word that photos have as well (`_l`, `_label`), of the photo's own type, in a folder where not all have one"
+    weak = {f for f in found if re.search(r'(l|label|labels|gt)$', _stem(f), re.I) and _suffix(f)==plain[dirs[f], _base(f)]}
+    paired = {(dirs[f], _base(f)) for f in found}
+    lone = {dirs[f] for f in files if f not in found and (dirs[f], _stem(f)) not in paired}
+    return {f for f in weak if dirs[f] in lone}
 
 # %% ../nbs/01b_layout.ipynb #785ee7ca
 class Layout(NamedTuple):
@@ -120,15 +144,23 @@ class Layout(NamedTuple):
 def _names(dirs, i): return {d[i] for d in dirs if len(d)>i}
 
 def _split_level(dirs):
-    "The first level with two different splits, or with one that holds everything; else None"
+    "(level, split of each name there): the first level with two different splits, or with one that holds everything; else (None, {})"
     for i in range(max(map(len, dirs), default=0)):
-        found = {n: split_name(n) for n in _names(dirs, i)}
-        if len(set(found.values())-{'','unlabelled'})>=2: return i
-        if len(found)==1 and all(found.values()) and all(len(d)>i for d in dirs): return i
+        found = _splits_of(_names(dirs, i))
+        if len(set(found.values())-{'','unlabelled'})>=2: return _doubled(dirs, i, found)
+        if len(found)==1 and all(found.values()) and all(len(d)>i for d in dirs): return i,found
+    return None,{}
 
-def _varying(dirs, skip):
-    "The levels, but `skip`, at which folders have different names"
-    return [i for i in range(max(map(len, dirs), default=0)) if i!=skip and len(_names(dirs, i))>1]
+def _doubled(dirs, i, found):
+    "The lowest of split levels that lie in one another, as archives unpack: `train/train` and `test/test`"
+    below = _splits_of(_names(dirs, i+1))
+    again = len(set(below.values())-{'','unlabelled'})>=2 and all(s or n in found for n,s in below.items())
+    return _doubled(dirs, i+1, below) if again else (i, found)
+
+def _varying(dirs, split):
+    "The levels, but for that of the split and those it repeats, at which folders have different names"
+    here = _names(dirs, split) if split is not None else set()
+    return [i for i in range(max(map(len, dirs), default=0)) if i!=split and len(_names(dirs, i))>1 and not (split is not None and i<split and len(_names(dirs, i) & here)>1)]
 
 # %% ../nbs/01b_layout.ipynb #6fbb67a4
 def _some(names, n=3):
@@ -149,10 +181,10 @@ def _class_level(dirs, split, level, where):
 def _flat(files, where, masks=(), empty=()):
     "The one line for a folder without classes"
     ends = Counter(map(_suffix, files))
-    hint = (f"beside the one that has images, {_some(empty)} {'has' if len(empty)==1 else 'have'} none" if empty else
-            "a csv lies beside: Source.from_csv reads labels from it" if ends['.csv'] or ends['.tsv'] else
+    hint = ("a csv lies beside: Source.from_csv reads labels from it" if ends['.csv'] or ends['.tsv'] else
             "masks lie beside: a table of path,label with the mask's path as label reads by Source.from_csv(…, kind='segment')" if masks else
             "xml files lie beside: boxes are no kind of label here yet, so write a csv and use Source.from_csv" if ends['.xml'] else
+            f"beside the one that has images, {_some(empty)} {'has' if len(empty)==1 else 'have'} none" if empty else
             "give each class a folder, or list path,label in a csv and use Source.from_csv")
     return ValueError(f"{where}: no two class folders tell the images apart; {hint}")
 
@@ -167,14 +199,16 @@ def _no_glued_splits(names, where):
     begins = {n: next((_SPLITS[w] for w in sorted(_SPLITS, key=len, reverse=True) if n.lower().startswith(w)), '') for n in names}
     if len(set(begins.values()))>1 and all(begins.values()): raise ValueError(f"{where}: {_some(names)} hold the split and the class in one name; move them to folders such as train/A and test/A")
 
+_A_MASK = 'mask of an image'
+
 def _side(files, images, masks):
     "(path, why) of what is no image of ours"
-    return [(f, 'mask of an image' if f in masks else f"no image file ({_suffix(f) or 'no suffix'})") for f in files if f in masks or f not in images]
+    return [(f, _A_MASK if f in masks else f"no image file ({_suffix(f) or 'no suffix'})") for f in files if f in masks or f not in images]
 
 # %% ../nbs/01b_layout.ipynb #7178d3e0
-def _place(d, split, level):
+def _place(d, split, sides, level):
     "(split, label, why skipped) of a folder"
-    s = split_name(d[split]) if split is not None and len(d)>split else ''
+    s = sides.get(d[split], '') if split is not None and len(d)>split else ''
     if split is not None and not s: return '', '', 'outside the split folders'
     if len(d)>level: return s, as_label(d[level]), ''
     return (s, None, '') if s in ('test','unlabelled') else ('', '', 'outside the class folders')
@@ -193,17 +227,19 @@ def read_layout(
     if not own: raise ValueError(f"{where}: no images among {plural(len(files), 'file')}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     dir_of = {f: tuple(f.split('/')[:-1]) for f in own}
     dirs = set(dir_of.values())
-    split = _split_level(dirs)
+    split,sides = _split_level(dirs)
     lev = _class_level(dirs, split, level, where)
     if lev is None or lev==split: raise _flat(files, where, masks, _barren(dirs, folders))
     _no_glued_splits({d[lev] for d in dirs if len(d)>lev}, where)
-    return _table(own, dir_of, split, lev, folders, _side(files, set(pics), masks), where)
+    return _table(own, dir_of, split, sides, lev, folders, _side(files, set(pics), masks), where)
 
 # %% ../nbs/01b_layout.ipynb #dc3a2f27
-def _table(own, dir_of, split, lev, folders, skipped, where):
-    place = {d: _place(d, split, lev) for d in set(dir_of.values())}
+def _table(own, dir_of, split, sides, lev, folders, skipped, where):
+    place = {d: _place(d, split, sides, lev) for d in set(dir_of.values())}
     bare = {s: _only_company(place, s) for s in ('train','valid','test','unlabelled')}
     place = {d: (s, None, '') if l in bare.get(s, ()) else (s, l, why) for d,(s,l,why) in place.items()}
+    copies,below = _inner({d for d,(_,l,why) in place.items() if l and not why}, lev, where)
+    place = {d: ('', '', f'in {d[lev]!r}, which repeats the class folders') if len(d)>lev and d[lev] in copies else o for d,o in place.items()}
     rows = [(f, *place[dir_of[f]]) for f in own]
     skipped = skipped + [(f, why) for f,_,_,why in rows if why]
     free = sum(l is None for _,_,l,why in rows if not why)
@@ -213,8 +249,21 @@ def _table(own, dir_of, split, lev, folders, skipped, where):
     classes = set(df.label)-{''}
     notes = [f"{plural(free, 'image')} without a class folder: kept as unlabelled"] * bool(free)
     notes += [f"empty class folders: {_some(empty-classes)}"] * bool(empty-classes)
+    notes += [f"left out, since it repeats the class folders beside it: {_some(copies)}"] * bool(copies)
+    notes += [f"images in subfolders count for their class folder: {_some(f'{c}/{o}' for c,os in below.items() for o in os)}"] * bool(below)
+    notes += [f"{plural(n, 'mask')} left out" for n in [sum(why==_A_MASK for _,why in skipped)] if n]
     if len(classes | empty)<2: raise _flat([f for f,_ in skipped], where)
     return Layout(df, pd.DataFrame(skipped, columns=['path','why'], dtype=str), tuple(notes), tuple(sorted(classes|empty, key=natural_key)))
+
+def _inner(dirs, lev, where):
+    "Where classes have images at two depths: those folders that repeat the classes beside them, and for others the folders within"
+    names = _names(dirs, lev)
+    flat = {d[lev] for d in dirs if len(d)==lev+1}
+    within = {c: {d[lev+1] for d in dirs if len(d)>lev+1 and d[lev]==c} - {c} for c in names} if flat else {}
+    copies = {c for c,os in within.items() if len(os)>1 and os<=names-{c} and c not in flat}
+    for c,os in within.items():
+        if c not in copies and (twice := os & (names-{c})): raise ValueError(f"{where}: {_some(twice)} is a class folder, and lies in the class folder {c!r} again; move it to one of the two places")
+    return copies,{c: sorted(os, key=natural_key) for c,os in within.items() if os and c not in copies}
 
 def _only_company(place, s):
     "The names of a split's class folders if none of them says more than 'images', else nothing"

@@ -3,7 +3,7 @@ from configparser import ConfigParser
 from pathlib import Path
 from setuptools import setup, find_packages
 
-cfg = ConfigParser(delimiters='=', comment_prefixes='#')
+cfg = ConfigParser(delimiters='=', comment_prefixes='#', interpolation=None)
 cfg.read(Path(__file__).parent/'settings.ini', encoding='utf-8')
 own = lambda s: {k:v for k,v in cfg.items(s) if k not in cfg.defaults()}
 

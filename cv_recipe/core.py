@@ -140,6 +140,7 @@ def only(self:Findings,
     *verdicts:str # Some of `VERDICTS`
 )->Findings: # Those findings, in the same order
     "The findings with one of these verdicts"
+    if (bad := set(verdicts)-set(VERDICTS)): raise ValueError(f"verdict {min(bad)!r} is none of {', '.join(VERDICTS)}")
     return Findings(o for o in self if o.verdict in verdicts)
 
 @patch(as_prop=True)
@@ -165,7 +166,7 @@ def to_json(self:Findings,
 @patch(cls_method=True)
 def from_json(cls:Findings,
     text:str # As `to_json` wrote it
-)->Findings: # Equal to what was written
+)->Findings: # Equal to what was written, but that JSON has no nan and no tuples: None and lists come back
     "Findings from JSON text"
     return cls(Finding(**o) for o in json.loads(text))
 

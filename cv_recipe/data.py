@@ -12,7 +12,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/data.html.md"""
 __all__ = ['KINDS', 'SPLITS', 'Kind', 'Source']
 
 # %% ../nbs/02_data.ipynb #0f2d14ea
-import hashlib, io, os, re, warnings
+import hashlib, io, os, re, shutil, warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -460,25 +460,33 @@ def from_csv(cls:Source,
     return cls.from_df(_read_table(csv, sep), folder=csv.parent if folder is None else folder, name=csv.name, **kwargs)
 
 # %% ../nbs/02_data.ipynb #95be4a7c
+def _as_written(make, **kwargs):
+    "A Source of files that `make` writes; if they are no longer what was written, they are written anew"
+    folder = make()
+    src,note = Source.from_folder(folder, **kwargs),folder.with_name(f'{folder.name}.fingerprint')
+    if note.exists() and note.read_text()!=src.fingerprint:
+        shutil.rmtree(folder); note.unlink()
+        src = Source.from_folder(make(), **kwargs)
+    if not note.exists(): atomic_write(note, src.fingerprint)
+    return src
+
 @patch(cls_method=True)
 def digits(cls:Source)->Source: # 1,797 images, ten classes
     "scikit-learn's real handwritten digits, 8x8 and gray"
-    src = cls.from_folder(digits_files())
-    return src._but(lineage=('digits()',))
+    return _as_written(digits_files)._but(lineage=('digits()',))
 
 @patch(cls_method=True)
 def sample(cls:Source,
     seed:int=0, # Decides everything
     n:int=240, # Files, unreadable ones included
-    **kwargs # As for `plant`, such as shortcut=1.
+    shortcut:float=.25, # Share of the pictures whose border gives their label away
+    **kwargs # Further arguments of `plant`
 )->Source: # With `truth`
     "Generated scenes with planted faults; `truth` says which"
-    folder = cache_dir('planted')/stable_hash(seed, n, kwargs)
-    truth = plant(folder, seed=seed, n=n, **kwargs)
-    src = cls.from_folder(folder)
-    truth = truth.merge(src._df[['path','id']], on='path', how='left')
+    folder,truth = cache_dir('planted')/stable_hash(seed, n, shortcut, kwargs),[]
+    src = _as_written(lambda: truth.append(plant(folder, seed=seed, n=n, shortcut=shortcut, **kwargs)) or folder)
     skipped = src._skipped[src._skipped.path!='truth.csv'].reset_index(drop=True)
-    return src._but(lineage=(f'sample(seed={seed}, n={n})',), truth=truth, skipped=skipped)
+    return src._but(lineage=(f'sample(seed={seed}, n={n})',), truth=truth[-1].merge(src._df[['path','id']], on='path', how='left'), skipped=skipped)
 
 # %% ../nbs/02_data.ipynb #52b2c9ae
 @patch

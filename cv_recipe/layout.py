@@ -144,11 +144,11 @@ class Layout(NamedTuple):
 def _names(dirs, i): return {d[i] for d in dirs if len(d)>i}
 
 def _split_level(dirs):
-    "(level, split of each name there): the first level with two different splits, or with one that holds everything; else (None, {})"
+    "(level, split of each name there): the first level with two different splits, or where all are one and hold everything; else (None, {})"
     for i in range(max(map(len, dirs), default=0)):
         found = _splits_of(_names(dirs, i))
         if len(set(found.values())-{'','unlabelled'})>=2: return _doubled(dirs, i, found)
-        if len(found)==1 and all(found.values()) and all(len(d)>i for d in dirs): return i,found
+        if all(found.values()) and all(len(d)>i for d in dirs): return i,found
     return None,{}
 
 def _doubled(dirs, i, found):

@@ -98,22 +98,27 @@ def finding(self:Weights)->Finding:
 _OFFLINE = 'CV_RECIPE_OFFLINE'
 _HUB_SECONDS = 5.
 
+def _endpoint(): return os.environ.get('HF_ENDPOINT', 'https://huggingface.co').rstrip('/')
+
 def _answers(url):
-    "Whether anything answers at `url` in time"
+    "Whether whoever is at `url` gives a byte, or says in time that there is none"
     from urllib.request import Request, urlopen
     said = []
     def ask():
-        try: said.append(urlopen(Request(url, method='HEAD'), timeout=_HUB_SECONDS-1).status<500)
+        try:
+            with urlopen(Request(url, headers={'Range': 'bytes=0-0'}), timeout=_HUB_SECONDS-1) as r: said.append(bool(r.read(1)))
         except Exception as e: said.append(getattr(e, 'code', 500)<500)
     t = threading.Thread(target=ask, daemon=True)
     t.start(); t.join(_HUB_SECONDS)   # a name server may take longer than any timeout
     return bool(said and said[0])
 
-def hub_online()->bool: # Asked once, then remembered
+def hub_online(
+    url:str|None=None # A file there; None takes the front page
+)->bool: # Asked once, then remembered
     "Whether the hub of pretrained weights can be reached"
     if os.environ.get(_OFFLINE) is None:
         forced = os.environ.get('HF_HUB_OFFLINE', '').upper() in ('1','TRUE','YES','ON')
-        os.environ[_OFFLINE] = '1' if forced or not _answers(os.environ.get('HF_ENDPOINT', 'https://huggingface.co')) else '0'
+        os.environ[_OFFLINE] = '1' if forced or not _answers(url or _endpoint()) else '0'
     return os.environ[_OFFLINE] in ('0','')
 
 # %% ../nbs/08_model.ipynb #f655f969
@@ -162,10 +167,18 @@ def _from_hub(arch, tag, seed):
     if not repo: return _weights(arch, arch, 'random', seed=seed, why=f'timm has no weights on the hub for {tag}')
     path = try_to_load_from_cache(repo, 'model.safetensors')
     if not isinstance(path, str):
-        if not hub_online(): return _weights(arch, arch, 'random', seed=seed, why='no pretrained weights at hand, and the hub could not be reached')
-        try: path = hf_hub_download(repo, 'model.safetensors')
-        except Exception as e: return _weights(arch, arch, 'random', seed=seed, why=f'the hub did not give {repo} ({type(e).__name__})')
+        if not hub_online(f'{_endpoint()}/{repo}/resolve/main/model.safetensors'): return _weights(arch, arch, 'random', seed=seed, why='no pretrained weights at hand, and the hub could not be reached')
+        try: path = hf_hub_download(repo, 'model.safetensors', etag_timeout=_HUB_SECONDS, endpoint=_endpoint())
+        except Exception as e: return _weights(arch, arch, 'random', seed=seed, why=f'the hub did not give {repo} ({_refusal(e)})')
     return _weights(arch, tag, 'hub', path)
+
+def _refusal(e):
+    "Why a download failed, in a word; unless the file alone is missing, the hub isn't asked again"
+    chain = [e]
+    while (e := e.__cause__ or e.__context__): chain.append(e)
+    code = next((c for o in chain if (c := getattr(getattr(o, 'response', None), 'status_code', None))), None)
+    if code!=404: os.environ[_OFFLINE] = '1'
+    return f'HTTP {code}' if code else type(chain[-1]).__name__
 
 def _remembered(file, name):
     "The project's weights for `name`, with a word if the file is not what it was"

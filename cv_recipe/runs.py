@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from fastcore.basics import patch
 
-from .core import atomic_path, plain, stable_hash
+from .core import atomic_path, plain, plural, stable_hash
 
 # %% ../nbs/05_runs.ipynb #4fb665f1
 def _leaf(o):
@@ -387,3 +387,8 @@ def to_csv(self:Ledger,
 
 @patch
 def __len__(self:Ledger): return self._con.execute("select count(*) from events where kind='start'").fetchone()[0]
+
+@patch
+def __repr__(self:Ledger):
+    n = self.runs().status.value_counts()
+    return f"Ledger {self.folder.name}: {plural(len(self), 'run')}" + ''.join(f', {v:,} {k}' for k,v in n.items()) + f"; {plural(len(self.looks()), 'look')} at test labels"

@@ -257,13 +257,14 @@ def _table(own, dir_of, split, sides, lev, folders, skipped, where):
 
 def _inner(dirs, lev, where):
     "Where classes have images at two depths: those folders that repeat the classes beside them, and for others the folders within"
-    names = _names(dirs, lev)
+    names,within = _names(dirs, lev),{}
     flat = {d[lev] for d in dirs if len(d)==lev+1}
-    within = {c: {d[lev+1] for d in dirs if len(d)>lev+1 and d[lev]==c} - {c} for c in names} if flat else {}
-    copies = {c for c,os in within.items() if len(os)>1 and os<=names-{c} and c not in flat}
+    for d in dirs:
+        if flat and len(d)>lev+1 and d[lev+1]!=d[lev]: within.setdefault(d[lev], set()).add(d[lev+1])
+    copies = {c for c,os in within.items() if len(os)>1 and os<=names and c not in flat}
     for c,os in within.items():
-        if c not in copies and (twice := os & (names-{c})): raise ValueError(f"{where}: {_some(twice)} is a class folder, and lies in the class folder {c!r} again; move it to one of the two places")
-    return copies,{c: sorted(os, key=natural_key) for c,os in within.items() if os and c not in copies}
+        if c not in copies and (twice := os & names): raise ValueError(f"{where}: {_some(twice)} is a class folder, and lies in the class folder {c!r} again; move it to one of the two places")
+    return copies,{c: sorted(os, key=natural_key) for c,os in within.items() if c not in copies}
 
 def _only_company(place, s):
     "The names of a split's class folders if none of them says more than 'images', else nothing"

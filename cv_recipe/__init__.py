@@ -11,6 +11,7 @@
 - `cv_recipe.planted`: Two sets of image files that need no download: real digits, and drawn scenes whose every fault is known
 - `cv_recipe.runs`: A ledger of all that was tried: append-only, written by several processes, safe to kill at any moment
 - `cv_recipe.stats`: How sure are we? Intervals for shares, means and differences, and for configs that were trained with several seeds
+- `cv_recipe.table`: What a csv or a DataFrame of labels says: columns, kinds of labels, splits, and what contradicts itself
 - `cv_recipe.task`: What a kind of label means: target, loss, activation, metric, decoding, and where training should begin"""
 
 __version__ = "0.0.1"

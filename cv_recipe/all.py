@@ -12,6 +12,7 @@ from .core import *
 from .stats import *
 from .planted import *
 from .layout import *
+from .table import *
 from .data import *
 from .images import *
 from .cache import *

@@ -57,6 +57,7 @@ def _folded(model):
 
 _FOLDS = (nn.BatchNorm2d.forward, BatchNormAct2d.forward)
 
+# %% ../nbs/09_features.ipynb #5ef65b25
 def _frozen(weights, channels, device, **kwargs):
     model = create_model(weights, 0, channels, **kwargs).requires_grad_(False)
     return _folded(model).to(device, memory_format=torch.channels_last)

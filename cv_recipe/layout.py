@@ -255,6 +255,7 @@ def _table(own, dir_of, split, sides, lev, folders, skipped, where):
     if len(classes | empty)<2: raise _flat([f for f,_ in skipped], where)
     return Layout(df, pd.DataFrame(skipped, columns=['path','why'], dtype=str), tuple(notes), tuple(sorted(classes|empty, key=natural_key)))
 
+# %% ../nbs/01b_layout.ipynb #d39176c6
 def _inner(dirs, lev, where):
     "Where classes have images at two depths: those folders that repeat the classes beside them, and for others the folders within"
     names,within = _names(dirs, lev),{}

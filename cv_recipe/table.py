@@ -10,7 +10,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/table.html.md"""
 __all__ = ['LABEL_SEP', 'KINDS', 'SOURCE_COLUMNS', 'Kind', 'parse_labels', 'cell_text', 'read_table', 'TableRows', 'read_rows']
 
 # %% ../nbs/01c_table.ipynb #b88b1de6
-import io, os, re, warnings
+import csv, io, os, re, warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,20 +84,26 @@ def cell_text(
 
 # %% ../nbs/01c_table.ipynb #1f1d56dc
 def read_table(
-    csv:str|Path, # The file
+    path:str|Path, # The file
     sep:str|None=None # The separator; None finds it in the first line
 )->pd.DataFrame: # All columns as text
     "A csv as people have it"
-    try: text = Path(csv).read_bytes().decode('utf-8-sig')
-    except UnicodeDecodeError: raise ValueError(f"{csv}: not UTF-8 text; save it as 'CSV UTF-8'") from None
+    try: text = Path(path).read_bytes().decode('utf-8-sig')
+    except UnicodeDecodeError: raise ValueError(f"{path}: not UTF-8 text; save it as 'CSV UTF-8'") from None
     head = text.split('\n', 1)[0]
     if sep is None: sep = max(',;\t', key=head.count)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('error', pd.errors.ParserWarning)
             return pd.read_csv(io.StringIO(text), sep=sep, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
-    except pd.errors.ParserWarning: raise ValueError(f"{csv}: rows have more cells than the first line has names; name every column (or take the {sep!r} off the ends of the rows)") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as e: raise ValueError(f"{csv}: not a table: {str(e).strip()}") from None
+    except pd.errors.ParserWarning: return _overlong(text, sep, path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as e: raise ValueError(f"{path}: not a table: {str(e).strip()}") from None
+
+def _overlong(text, sep, path):
+    "A table whose rows have more cells than the first line, if these are blank"
+    head,*rows = [r for r in csv.reader(io.StringIO(text), delimiter=sep, skipinitialspace=True) if r]
+    if any(c.strip() for r in rows for c in r[len(head):]): raise ValueError(f"{path}: rows have more cells than the first line has names; name every column")
+    return pd.DataFrame([(r + ['']*len(head))[:len(head)] for r in rows], columns=head, dtype=str)
 
 # %% ../nbs/01c_table.ipynb #47049912
 SOURCE_COLUMNS = ('id','path','label','group','split') # Columns that every Source has

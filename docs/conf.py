@@ -2,6 +2,7 @@
 import os, sys
 sys.path.insert(0, os.path.dirname(__file__))   # for the slug function below: Sphinx pickles its name, so it can't be defined here
 project = html_title = 'cv_recipe'
+copyright = 'cv_recipe contributors, Apache-2.0'
 root_doc = 'index'
 extensions = ['myst_nb', 'sphinx.ext.githubpages']
 source_suffix = {'.ipynb': 'myst-nb', '.md': 'myst-nb'}

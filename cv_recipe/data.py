@@ -306,7 +306,6 @@ def from_df(cls:Source,
     t = read_rows(df, _there(folder).absolute(), path_col, label_col, label_sep, split_col, group_col, suffix, kind, name)
     return _make(t.rows, t.root, t.kind, (), pd.DataFrame(columns=['path','why'], dtype=str), t.notes, f'from_df({name})', valid, test, seed)
 
-# %% ../nbs/02_data.ipynb #f6e0c7e5
 @patch(cls_method=True)
 def from_csv(cls:Source,
     csv:str|Path, # The table, separated by comma, semicolon or tab

@@ -119,6 +119,7 @@ def features(
     rows.flags.writeable = False
     return Features(store, rows, cache.failed, w)
 
+# %% ../nbs/09_features.ipynb #2240eab1
 def _filled(place, cache, keys, w, channels, bs, device)->Store:
     "The store at `place` with a record for every key that has an image"
     store = Store(place) if (place/'store.json').exists() else None

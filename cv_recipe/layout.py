@@ -44,7 +44,8 @@ def _splits_of(names):
     found = {n: split_name(n) for n in names}
     if len(set(found.values())-{'','unlabelled'})>=2: return found
     more = {n: o for n in names if (o := _split_rest(n))[0]}
-    one = len({rest for _,rest in more.values()})==1 and len({split for split,_ in more.values()})>=2
+    words = next((set(rest) for _,rest in more.values()), set())
+    one = len({split for split,_ in more.values()})>=2 and all(set(_split_rest(n)[1])==words if n in more else set(_split_rest(n)[1])>=words for n in names)
     return {n: more[n][0] if one and n in more else found[n] for n in names}
 
 # %% ../nbs/01b_layout.ipynb #23897be4

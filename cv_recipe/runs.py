@@ -44,10 +44,11 @@ def run_key(
     config:Any, # A dict or a dataclass
     source:Any=None, # A `Source`, or its fingerprint
     seed:int=0, # The run's seed
-    stage:str='' # Who asks
+    stage:str='', # Who asks
+    threads:int|None=None # CPU threads, on which the weights depend as well
 )->str: # 16 hex digits, the same in every process
     "What tells one run from another before it has started"
-    return stable_hash(config_dict(config), _fingerprint(source), seed, stage)
+    return stable_hash(config_dict(config), _fingerprint(source), seed, stage, threads)
 
 # %% ../nbs/05_runs.ipynb #7cac357f
 def _born(pid:int)->str:
@@ -221,7 +222,7 @@ def run(self:Ledger,
     if parent: self[parent]
     data = dict(config=config_dict(config), source=_fingerprint(source), parent=parent, hypothesis=hypothesis, predicted=plain(predicted), seed=seed,
         threads=threads, stage=stage, versions=versions(), host=platform.node(), pid=os.getpid(), born=_born(os.getpid()))
-    self._add(id, 'start', key=run_key(config, source, seed, stage), **data)
+    self._add(id, 'start', key=run_key(config, source, seed, stage, threads), **data)
     res = Run(self, id)
     res._done = threading.Event()
     threading.Thread(target=_beats, args=(self, id, res._done), daemon=True).start()

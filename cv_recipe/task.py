@@ -238,6 +238,9 @@ class SingleTask(Task):
     def loss_func(self, **kwargs):
         from fastai.losses import CrossEntropyLossFlat
         return CrossEntropyLossFlat(**kwargs)
+    def target_tfms(self)->list:
+        from fastai.data.transforms import Categorize
+        return [Categorize(list(self.classes), sort=False)]
 
 # %% ../nbs/07_task.ipynb #a50fde4f
 @register_task('multi')
@@ -265,6 +268,9 @@ class MultiTask(Task):
     def loss_func(self, **kwargs):
         from fastai.losses import BCEWithLogitsLossFlat
         return BCEWithLogitsLossFlat(**kwargs)
+    def target_tfms(self)->list:
+        from fastai.data.transforms import MultiCategorize, OneHotEncode
+        return [MultiCategorize(list(self.classes)), OneHotEncode(self.n_out)]
 
 # %% ../nbs/07_task.ipynb #31a60752
 @register_task('regression')
@@ -287,6 +293,9 @@ class RegressionTask(Task):
     def loss_func(self, **kwargs):
         from fastai.losses import MSELossFlat
         return MSELossFlat(**kwargs)
+    def target_tfms(self)->list:
+        from fastai.data.transforms import RegressionSetup
+        return [RegressionSetup(c=1)]
 
 # %% ../nbs/07_task.ipynb #cbb8e06c
 @patch

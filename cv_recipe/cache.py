@@ -35,21 +35,24 @@ except ImportError: msvcrt = None
 
 @contextmanager
 def file_lock(
-    path:str|Path # The lock file; it stays, and stays empty
+    path:str|Path, # The lock file; it stays, and stays empty
+    wait:bool=True # Whether to wait for it; False raises BlockingIOError where another has it
 )->Iterator[None]: # Inside the block no other process or thread holds it
-    "Wait for the lock on `path`, and hold it for the block"
+    "Take the lock on `path`, and hold it for the block"
     with open(path, 'a+b') as f:
-        try: _acquire(f)
+        try: _acquire(f, wait)
+        except BlockingIOError: raise
         except OSError as e: raise ValueError(f"{path} can't be locked ({e}): choose a folder on a local disk") from None
         yield # closing the file lets go
 
 # %% ../nbs/04_cache.ipynb #4c35f0c9
-def _acquire(f):
-    if fcntl: fcntl.flock(f, fcntl.LOCK_EX)
+def _acquire(f, wait=True):
+    if fcntl: fcntl.flock(f, fcntl.LOCK_EX if wait else fcntl.LOCK_EX|fcntl.LOCK_NB)
     elif msvcrt: # pragma: no cover
         while True:
-            try: f.seek(0); return msvcrt.locking(f.fileno(), msvcrt.LK_LOCK, 1)
+            try: f.seek(0); return msvcrt.locking(f.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
             except OSError as e:
+                if not wait: raise BlockingIOError(e.errno, e.strerror) from None
                 if e.errno!=36: raise   # 36: still taken after ten tries
 
 # %% ../nbs/04_cache.ipynb #3bab792a

@@ -1,6 +1,6 @@
 """What a frozen network sees in each image, computed once and kept by content
 
-`features` runs every image of a `Source` through a frozen network and keeps the pooled vector, under the image's content and the identity of weights, size and crop. Probes, near-duplicates, label audits and outliers all stand on them, and none computes them twice: what was interrupted goes on where it stopped, and an image that was added costs one image.
+`features` runs every image of a `Source` through a frozen network and keeps the pooled vector, under the image's content and the identity of weights, size and crop. Probes, near-duplicates, label audits and outliers all stand on them, and none computes them twice: what was interrupted goes on where it stopped, and an image that was added costs one batch.
 
 Docs: https://cv-recipe.github.io/cv_recipe/features.html.md"""
 
@@ -131,7 +131,11 @@ def _filled(place, cache, keys, w, channels, bs, device)->Store:
     todo = sorted(first.items(), key=lambda o: cache.rows[o[1]])
     for lo in progress(range(0, len(todo), bs), 'features', total=-(-len(todo)//bs)):
         part = todo[lo:lo+bs]
-        store.add([k for k,_ in part], _embed(model, cache.take([i for _,i in part]), w, device))
+        store.add([k for k,_ in part], _embed(model, _padded(cache.take([i for _,i in part]), bs), w, device)[:len(part)])
     return store
+
+def _padded(batch, n):
+    "`batch` filled up to `n` images: some kernels round differently in small batches, and an interrupted job must end as a whole one does"
+    return np.concatenate([batch, np.zeros((n-len(batch), *batch.shape[1:]), batch.dtype)]) if len(batch)<n else batch
 
 def _width(model, shape, w, device): return _embed(model, np.zeros((1, *shape), np.uint8), w, device).shape[1]

@@ -18,9 +18,22 @@ from .images import *
 from .cache import *
 from .runs import *
 from .engine import *
+from .stage import *
 from .task import *
 from .model import *
 from .features import *
+from .probe import *
+from .look import *
+from .loader import *
+from .pipe import *
+from .baselines import *
+from .gates import *
+from .finetune import *
+from .report import *
+from .export import *
+from .final import *
+from .recipe import *
+from .cli import *
 
 # %% ../nbs/99_all.ipynb #83d5cea7
 __all__ = [n for n in globals() if not n.startswith('_')]

@@ -11,7 +11,7 @@ __all__ = ['score_interval', 'dumb_baseline', 'dumb_name', 'colour_histograms', 
            'mirror_finding', 'project_config', 'baselines_stage']
 
 # %% ../nbs/22_baselines.ipynb #41832f0e
-from dataclasses import replace
+import time
 from typing import Any
 
 import numpy as np
@@ -149,10 +149,12 @@ def baselines_stage(project:Project)->Result:
     bars.append(dict(name='frozen network', kind='frozen', **_range(frozen)))
     project.ship(run, run.metrics[task.metric.name], 'frozen network with a fitted head')
     _,(rows,valid) = _sides(source, task, cache.rows>=0)
+    began = time.monotonic()
     mirror = mirror_finding(*mirror_test(*run_model(run, task), cache, rows, valid, task, project.device), task.metric.higher)
+    per_image = (time.monotonic()-began)/2/min(len(rows), 500)
     found = [w.finding, _unreadable(cache), _beats(bars, task), mirror]
     return Result(Findings(o for o in found if o), [section('Bars', [{k: b[k] for k in ('name','value','lo','hi','n')} for b in bars], f'{task.metric.name} on the validation images')],
-        dict(bars=bars, run=run.id, flip=mirror.verdict=='pass', metric=task.metric.name, higher=task.metric.higher, size=c.size))
+        dict(bars=bars, run=run.id, flip=mirror.verdict=='pass', metric=task.metric.name, higher=task.metric.higher, size=c.size, per_image=per_image))
 
 def _range(i): return dict(value=i.value, lo=i.lo, hi=i.hi, n=i.n)
 

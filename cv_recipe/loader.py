@@ -87,11 +87,11 @@ class ToInput(DisplayedTransform):
         std:tuple, # Likewise
         inputs:str='images' # 'images', or 'zeros' and 'noise' for a model that may not see them
     ): self.mean,self.std,self.inputs = tuple(mean),tuple(std),inputs
-    def encodes(self, x:TensorImage):
+    def encodes(self, x:TensorImage)->None:
         t = x.as_subclass(torch.Tensor)
-        if self.inputs=='zeros': return TensorImage(torch.zeros_like(t, dtype=torch.float32))
-        if self.inputs=='noise': return TensorImage(torch.randn(t.shape, device=t.device).contiguous(memory_format=torch.channels_last))
-        return TensorImage(standardised(t*255 if t.is_floating_point() else t, self.mean, self.std))
+        if self.inputs=='zeros': return torch.zeros_like(t, dtype=torch.float32)
+        if self.inputs=='noise': return torch.randn(t.shape, device=t.device).contiguous(memory_format=torch.channels_last)
+        return standardised(t*255 if t.is_floating_point() else t, self.mean, self.std)
     def decodes(self, x:TensorImage):
         mean,std = (torch.tensor(o, device=x.device).view(1, -1, 1, 1) for o in (self.mean, self.std))
         return (x*std+mean).clamp(0, 1)

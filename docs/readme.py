@@ -22,7 +22,8 @@ def main():
     ex = MarkdownExporter()
     ex.exclude_input_prompt = ex.exclude_output_prompt = True
     text,res = ex.from_notebook_node(nb, resources=dict(output_files_dir='index_files'))
-    text = re.sub(r'(?<=\])\((?!http|#)([^)\s]+)\)', lambda m: f'({doc_link(m[1], cfg.doc_url)})', text)
+    text = text.replace('](images/', '](nbs/images/')
+    text = re.sub(r'(?<=\])\((?!http|#|nbs/)([^)\s]+)\)', lambda m: f'({doc_link(m[1], cfg.doc_url)})', text)
     for k,v in res['outputs'].items(): (p := cfg.config_path/k).parent.mkdir(exist_ok=True); p.write_bytes(v)
     text = re.sub(r'<style scoped>.*?</style>\n?', '', text, flags=re.S)   # pandas's own, which no host of README files keeps
     text = re.sub(r'\n{3,}', '\n\n', re.sub(r'[ \t]+$', '', text, flags=re.M)).strip()+'\n'

@@ -31,7 +31,7 @@ def finetune_config(
 )->Config: # A child of `config`
     "How a good first model is trained"
     c = config.but(schedule='one_cycle', aug='fastai', aug_strength=.5, flip=flip, wd=.01)
-    return c.but(init='probe', lr=1e-3, body_lr=.3) if pretrained else c.but(init='prior', lr=5e-3)
+    return c.but(init='probe', lr=1e-3, body_lr=.3, blend='auto') if pretrained else c.but(init='prior', lr=5e-3)
 
 # %% ../nbs/27_finetune.ipynb #a98b116a
 _SIZES = (224,192,160,128,96,64)

@@ -67,6 +67,7 @@ class Config:
     body_lr:float=1. # The body's rate, as a share of the head's
     schedule:str='constant' # How the rate changes
     wd:float=0. # Weight decay, of matrices and kernels alone
+    blend:float|str=1. # How far weights go from where they began to where training ended; 'auto' by the loss on validation
 
     def __post_init__(self): _checked(self)
 
@@ -79,6 +80,7 @@ def _checked(self):
         if not ((auto and v=='auto') or (auto is None and v in (None,0)) or (_whole(v) and v>=1)): raise ValueError(f"Config: {k}={v!r}: give a whole number from 1 up{', or auto' if auto else ''}")
     for k in ('aug_strength','body_lr','wd'):
         if not (_amount(v := getattr(self, k)) and v>=0): raise ValueError(f"Config: {k}={v!r}: give a number from 0 up")
+    if self.blend!='auto' and not (_amount(self.blend) and 0<=self.blend<=1): raise ValueError(f"Config: blend={self.blend!r}: give a share from 0 to 1, or auto")
     if self.lr!='auto' and not (_amount(self.lr) and self.lr>0): raise ValueError(f"Config: lr={self.lr!r}: give a rate above 0, or auto")
 
 def _whole(v): return isinstance(v, (int,np.integer)) and not isinstance(v, bool)
@@ -284,8 +286,9 @@ class Pace(Callback):
     def __init__(self,
         total:int, # Steps planned
         deadline:float|None=None, # When to have ended, on the clock of `time.monotonic`
-        tick:Callable|None=None # Told (share done, seconds left) after each step
-    ): self.total,self.deadline,self.tick = total,deadline,tick
+        tick:Callable|None=None, # Told (share done, seconds left) after each step
+        after:float=1. # Passes over validation that come after the last step
+    ): self.total,self.deadline,self.tick,self.after = total,deadline,tick,after
     def before_fit(self): self.done,self.share,self.began,self.valid_time,self.over = 0,0.,time.monotonic(),0.,False
     def before_train(self): self.entered = time.monotonic()
     def before_batch(self):
@@ -303,7 +306,7 @@ class Pace(Callback):
         "Steps still to make"
         left = self.total-self.done
         if self.deadline is None: return left
-        end = self.deadline-self.valid_time
+        end = self.deadline-self.after*self.valid_time
         per = self.step_time()
         return left if time.monotonic()<end and not per else min(left, max(0, int((end-time.monotonic())/per) if per else 0))
     def before_validate(self): self.entered = time.monotonic()
@@ -396,14 +399,26 @@ def _train(run, dls, deadline, tick, train_preds, board):
     c,n = dls.config,len(dls.train)
     epochs = c.epochs if c.steps is None else math.ceil(c.steps/n)
     if not epochs: return _untrained(run, dls)
-    pace = Pace(c.steps or epochs*n, deadline, tick or _bar(c.steps or epochs*n))
+    pace = Pace(c.steps or epochs*n, deadline, tick or _bar(c.steps or epochs*n), 1 if c.blend==1 else 3)
     log = RunLog(run, dls.task, every=max(1, epochs//20), board=board)
     learn = get_learner(dls, path=run.folder, cbs=[pace, log])
+    start = {k: v.clone() for k,v in learn.model.state_dict().items()} if c.blend!=1 else None
     with learn.no_bar(), learn.no_logging(): _schedules[c.schedule](learn, epochs, slice(c.lr*c.body_lr, c.lr) if c.body_lr!=1 else c.lr)
     run.log(dict(steps=pace.done, cut=pace.done<pace.total), step=learn.epoch)
+    if start: _blend(run, learn, start, log)
     _keep(run, 'valid', dls.source, dls.valid_ds.items, log.preds, log.truth)
     if train_preds: _keep(run, 'train', dls.source, dls.train_ds.items, *_predicted(learn, dls.train_ds.items)[1:])
     _keep_model(run, learn)
+
+def _blend(run, learn, start, log):
+    "Take the weights back some way towards `start`"
+    c,task,items,end = learn.dls.config,learn.dls.task,list(learn.dls.valid_ds.items),{k: v.clone() for k,v in learn.model.state_dict().items()}
+    def put(a): learn.model.load_state_dict({k: start[k]*(1-a)+v*a if v.is_floating_point() else v for k,v in end.items()})
+    def loss(a): put(a); out,_,y = _predicted(learn, items[:500]); return task.loss(out, y)
+    a = min((.25,.5,.75,1.), key=loss) if c.blend=='auto' else c.blend
+    put(a)
+    out,log.preds,log.truth = _predicted(learn, items)
+    run.log(dict(blend=a, valid_loss=task.loss(out, log.truth)) | task.scores(log.preds, log.truth), step=learn.epoch)
 
 def _untrained(run, dls):
     "Score and keep the network as it begins"

@@ -289,7 +289,7 @@ def _metric_of(left:_Left)->str:
 def _changed(r:dict, parent:dict|None)->str:
     "What the config changes in its parent's; all of it where there is none"
     new,old = r['config'] or {},(parent or {}).get('config') or {}
-    return ', '.join(f'{k} {_num(old[k])} → {_num(new.get(k))}' if k in old else f'{k} {_num(new.get(k))}' for k in {**old, **new} if new.get(k)!=old.get(k))
+    return ', '.join(f'{k} {_num(old[k])} → {_num(new.get(k))}' if k in old else f'{k} {_num(new.get(k))}' for k in new if new[k]!=old.get(k))
 
 def _gain(r, parent, m, higher):
     a,b = (o['metrics'].get(m) if o else None for o in (r, parent))
@@ -310,7 +310,7 @@ def _plot(title:str, curve, cols:list[str], w=320, h=150)->_Html:
     def at(x, y): return 46+(w-54)*(x-x0)/((x1-x0) or 1), 8+(h-30)*(1-(y-y0)/((y1-y0) or 1))
     drawn = ''.join(_line(list(y.index[::-k][::-1]), list(y[::-k][::-1]), at, i) for i,y in enumerate(lines.values()) if len(y))
     ticks = ((42,14,'end',y1), (42,h-20,'end',y0), (46,h-6,'start',int(x0)), (w-8,h-6,'end',int(x1)))
-    text = ''.join(f'<text x="{x}" y="{y}" text-anchor="{a}">{escape(_num(float(v) if a=="end" and x==42 else v))}</text>' for x,y,a,v in ticks)
+    text = ''.join(f'<text x="{x}" y="{y}" text-anchor="{a}">{escape(format(v, ".2g") if x==42 else _num(v))}</text>' for x,y,a,v in ticks)
     svg = _Html(f'<svg viewBox="0 0 {w} {h}" role="img" aria-label="{escape(title)}"><path class="ax" d="M46 4V{h-20}H{w-4}"/>{drawn}{text}</svg>')
     key = [_tag('span', c.replace('_', ' ') + (', then nan' if math.isnan(curve[c].iloc[-1]) else ''), cls=f'k{i}') for i,c in enumerate(lines)]
     return _tag('figure', svg, _tag('figcaption', *key, f' 1 step in {k}' if k>1 else ''))

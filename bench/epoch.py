@@ -1,8 +1,8 @@
 """What an epoch of training costs: fastai's default, this library's loaders and `Learner`, and a hand-written loop on the same cache.
 
-    python bench/epoch.py FOLDER [--size 128] [--arch mobilenetv3_small_100] [--rounds 5] [--bs 64] [--out epoch.jsonl]
+    python bench/epoch.py FOLDER [--size 128] [--arch mobilenetv3_small_100] [--rounds 5] [--bs 64] [--epochs 4] [--out epoch.jsonl]
 
-FOLDER has a folder a class. Every round runs all arms in turn, so that a busy machine is unfair to all of them alike; each arm's first epoch warms it up and isn't counted.
+FOLDER has a folder a class. Every round runs all arms in turn, so that a busy machine is unfair to all of them alike; each arm's first call warms it up and isn't counted; a call is four epochs, so that what a fit costs once is spread as in life.
 One thread, CPU seconds an image, training alone (the validation set of every arm is one batch). Quote ratios within a round.
 Each measurement is one JSON line in `--out`; started again at the same commit, the bench does only the rounds that are not there.
 
@@ -40,9 +40,9 @@ def fastai_arm(src, a):
     files = [p for p,s in zip(src.paths, src.df.split) if s=='train' or str(p) in few]
     dls = ImageDataLoaders.from_path_func(src.root, files, lambda p: paths[str(p)], valid_pct=8/len(files), item_tfms=Resize(a.size), batch_tfms=aug_transforms(), bs=a.bs, num_workers=0)
     learn = Learner(dls, timm.create_model(a.arch, num_classes=len(src.classes)), loss_func=CrossEntropyLossFlat(), opt_func=Adam)
-    n = len(dls.train)*a.bs
+    n = len(dls.train)*a.bs*a.epochs
     def epoch():
-        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3)
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(a.epochs, 1e-3)
     return epoch,n
 
 def ours_arm(src, a, aug):
@@ -50,8 +50,8 @@ def ours_arm(src, a, aug):
     c,w = resolve(Config(arch=a.arch, weights='random', size=a.size, bs=a.bs, aug=aug, flip=True), few)
     learn = get_learner(get_dls(few, c, w, 'cpu'), metrics=[])
     def epoch():
-        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3)
-    return epoch,len(learn.dls.train_ds)
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(a.epochs, 1e-3)
+    return epoch,len(learn.dls.train_ds)*a.epochs
 
 def hand_arm(src, a, aug):
     "No fastai: indices, a gather, forward, back, step"
@@ -62,14 +62,12 @@ def hand_arm(src, a, aug):
     opt,y = MatrixDecay(model.parameters(), lr=1e-3, fused=True, weight_decay=0.),torch.tensor([src.classes.index(l) for l in few.df.label])
     rows,loss_func,mean_std = np.flatnonzero(cache.rows>=0),torch.nn.CrossEntropyLoss(),w.stats(3)
     def epoch():
-        order = np.random.permutation(rows)
-        for i in range(0, len(order), a.bs):
-            ii = order[i:i+a.bs]
+        for ii in (o[i:i+a.bs] for o in (np.random.permutation(rows) for _ in range(a.epochs)) for i in range(0, len(rows), a.bs)):
             x = torch.from_numpy(cache.take(ii)).permute(0, 3, 1, 2)
             if aug: x = OnePass(1.)(TensorImage(x.float()/255), split_idx=0).as_subclass(torch.Tensor)*255
             loss_func(model(standardised(x, *mean_std)), y[ii]).backward()
             opt.step(); opt.zero_grad()
-    return epoch,len(rows)
+    return epoch,len(rows)*a.epochs
 
 ARMS = dict(fastai=fastai_arm, ours=lambda s,a: ours_arm(s, a, 'onepass'), ours_fastai_aug=lambda s,a: ours_arm(s, a, 'fastai'), ours_plain=lambda s,a: ours_arm(s, a, 'none'),
     hand=lambda s,a: hand_arm(s, a, True), hand_plain=lambda s,a: hand_arm(s, a, False))
@@ -77,12 +75,12 @@ ARMS = dict(fastai=fastai_arm, ours=lambda s,a: ours_arm(s, a, 'onepass'), ours_
 def main():
     p = argparse.ArgumentParser()
     p.add_argument('folder'); p.add_argument('--size', type=int, default=128); p.add_argument('--arch', default='mobilenetv3_small_100')
-    p.add_argument('--rounds', type=int, default=5); p.add_argument('--bs', type=int, default=64); p.add_argument('--out', default='epoch.jsonl')
+    p.add_argument('--rounds', type=int, default=5); p.add_argument('--bs', type=int, default=64); p.add_argument('--epochs', type=int, default=4); p.add_argument('--out', default='epoch.jsonl')
     a = p.parse_args()
     torch.set_num_threads(1)
     commit = subprocess.run(['git','rev-parse','--short','HEAD'], capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
     src = Source.from_folder(a.folder, valid=.1, test=0.)
-    case = dict(commit=commit, data=Path(a.folder).name, n=len(src), size=a.size, arch=a.arch, bs=a.bs)
+    case = dict(commit=commit, data=Path(a.folder).name, n=len(src), size=a.size, arch=a.arch, bs=a.bs, epochs=a.epochs)
     out = Path(a.out)
     done = [d for d in map(json.loads, out.read_text().splitlines() if out.exists() else []) if all(d.get(k)==v for k,v in case.items())]
     about = dict(python=platform.python_version(), machine=platform.machine(), **{m: version(m) for m in ('torch','fastai','timm','pillow')})

@@ -118,7 +118,7 @@ def mirror_finding(
 )->Finding: # pass if mirroring costs nothing that can be seen
     "Whether training may mirror images"
     worse = (plain.value-mirrored.value) if higher else (mirrored.value-plain.value)
-    ok = worse<=max(.02*abs(plain.value), (plain.hi-plain.lo)/4)
+    ok = worse<=max(.1*abs(plain.value), (plain.hi-plain.lo)/4)
     return Finding('mirror images', 'pass' if ok else 'warn', mirrored.value, f'{plain.value:.3g} as they are', stage='baselines',
         implication='' if ok else 'the frozen network takes mirrored images for something else: here left and right mean something',
         fix='' if ok else 'nothing: augmentation leaves mirroring out')
@@ -131,7 +131,7 @@ def project_config(
     "The minimal pipeline with what the user has decided"
     return Config(**{k: v for k,v in project.asked.items() if k in ('arch','weights','size','resize','channels') and v is not None} | changes)
 
-def _cost(project): return 5+.03*len(project.source)
+def _cost(project): return 5+.015*int(project.source.df.split.isin(['train','valid']).sum())
 
 @register_stage('baselines', 'Cheap baselines', 22, cost=_cost)
 def baselines_stage(project:Project)->Result:

@@ -102,9 +102,9 @@ def _finding(run, gain, task):
     return Finding('fine-tuning', 'pass', implication=f'{text}: within noise', **said)
 
 # %% ../nbs/27_finetune.ipynb #8a8993ae
-def _reserve(project, per_image=.02):
-    "Seconds to keep for what comes after: the test images, the report"
-    return 4+per_image*int((project.source.df.split=='test').sum())
+def _reserve(project, per_image=0.):
+    "Seconds to keep for what comes after: the shipped model on test and validation images, the report"
+    return 5+1.4*max(per_image, project.results['baselines'].get('per_image', 0))*int(project.source.df.split.isin(['valid','test']).sum())
 
 def _cost(project): return max(5., project.left()-_reserve(project)) if project.deadline else 120.
 

@@ -63,6 +63,12 @@ def _asked(a):
     if a.weights not in (None,'hub','random','auto'): given['weights'] = str(Path(a.weights).expanduser().absolute())
     return {k: v for k,v in given.items() if v is not None}
 
+def _out(a, title):
+    "Where everything goes, which must not be among the images"
+    out,path = Path(a.out or Path('cv_recipe_runs')/title).expanduser(),Path(a.path or 'none').expanduser().resolve()
+    if path.is_dir() and out.resolve().is_relative_to(path): raise ValueError(f"{out} lies among the images, and would be read as one of the classes next time: give --out another folder")
+    return out
+
 def run(
     a:argparse.Namespace # As the parser gives it
 )->int: # The exit code
@@ -72,7 +78,7 @@ def run(
     print(repr(source), *(f'  {o}' for o in source.notes), sep='\n', flush=True)
     from cv_recipe.recipe import Recipe
     steps = _DIGITS_STEPS if a.path is None and a.steps is None and a.minutes is None else a.steps
-    recipe = Recipe(source, a.out or Path('cv_recipe_runs')/title, a.minutes, steps, a.seed, a.threads, a.device, a.until, title, _asked(a), lambda *o: print(*o, flush=True), began)
+    recipe = Recipe(source, _out(a, title), a.minutes, steps, a.seed, a.threads, a.device, a.until, title, _asked(a), lambda *o: print(*o, flush=True), began)
     summary = _guarded(recipe)
     if summary is None: return 1
     print(_result_line(summary), (recipe.folder/'report.html').absolute(), sep='\n', flush=True)
@@ -111,7 +117,8 @@ def predict(
     model = load(a.model, a.device)
     parts = [model.predict(p) for p in a.paths]
     df,failed = pd.concat(parts, ignore_index=True),[f for p in parts for f in p.attrs['failed']]
-    out = Path(a.out)
+    out = Path(a.out).expanduser()
+    if out.exists() and (out.is_dir() or out.suffix.lower() not in ('.csv','.txt','.tsv')): raise ValueError(f"{out} is there and is no csv: give --out another name")
     if out.exists(): print(f"{out} was there: it is {_aside(out)} now", file=sys.stderr)
     atomic_write(out, df.to_csv(index=False, lineterminator='\n'))
     for f in failed: print(f"  not read: {f['path']}: {f['why']}", file=sys.stderr)
@@ -173,10 +180,7 @@ def main(
     import warnings
     warnings.filterwarnings('ignore')
     try: return a.f(a)
-    except KeyboardInterrupt: code = 130
+    except KeyboardInterrupt as e: code = 143 if type(e).__name__=='Stopped' else 130
     except (ValueError, ImportError) as e: print(f'cv-recipe: {e}', file=sys.stderr); return 2
-    except BaseException as e:
-        if type(e).__name__!='Stopped': raise
-        code = 143
     print('stopped; the same command goes on from here', file=sys.stderr)
     return code

@@ -114,7 +114,7 @@ def finetune_stage(project:Project)->Result:
     source,task,before = project.source,project.task,project.results['baselines']
     base,w = resolve(project_config(project), source, project.folder, project.seed)
     c,seconds = _planned(project, finetune_config(base, w.origin!='random', before['flip']), w)
-    if seconds is not None and seconds<2: return Result(Findings([_late()]), data=dict(run=before['run']))
+    if seconds is not None and seconds<2: return Result(Findings([_late()]), data=dict(run=before['run'], late=True))
     try: run = fit(source, c, project.ledger, project.seed, project.threads, project.device, parent=before['run'], stage='finetune', seconds=seconds, tick=project.tick, folder=project.cache, task=task,
         hypothesis='trained on these images, the body sees more in them than a frozen one', predicted=_expected(w))
     except ValueError as e:

@@ -414,7 +414,7 @@ def _blend(run, learn, start, log):
     "Take the weights back some way towards `start`"
     c,task,items,end = learn.dls.config,learn.dls.task,list(learn.dls.valid_ds.items),{k: v.clone() for k,v in learn.model.state_dict().items()}
     def put(a): learn.model.load_state_dict({k: start[k]*(1-a)+v*a if v.is_floating_point() else v for k,v in end.items()})
-    def loss(a): put(a); out,_,y = _predicted(learn, items[:500]); return task.loss(out, y)
+    def loss(a): put(a); out,_,y = _predicted(learn, items[::max(1, len(items)//500)]); return task.loss(out, y)
     a = min((.25,.5,.75,1.), key=loss) if c.blend=='auto' else c.blend
     put(a)
     out,log.preds,log.truth = _predicted(learn, items)

@@ -23,13 +23,14 @@ from fastcore.basics import patch
 from .cache import file_lock
 from .core import Finding, Findings, atomic_write, pick_device, plain, plural, stable_hash
 from .export import save_model
+from .model import arch_tag, read_weights
 from .pipe import Config, pick_weights, run_model
 from .report import write_report
 from .runs import Ledger, versions
 from .stage import Project, Result, Stage, in_order, load_stages
 
 # %% ../nbs/78_recipe.ipynb #3626c4ee
-_MINE = ('report.html','summary.json','findings.json','project.json','stages','model')
+_MINE = ('report.html','summary.json','findings.json','project.json','weights.json','stages','model')
 
 def set_aside(
     folder:Path # Of a project
@@ -70,6 +71,7 @@ class Recipe:
         names = [s.name for s in self.stages]
         if self.until is not None and self.until not in names: raise ValueError(f"until={self.until!r}: stages are {', '.join(names)}")
         if self.until is not None: self.stages = self.stages[:names.index(self.until)+1]
+        self._known()
         self._task()   # a kind or a metric that is not known is told now
         if not (self.source.df.split=='valid').any(): raise ValueError("there are no validation images, and decisions need some: split(valid=.2) deals anew")
 
@@ -92,7 +94,7 @@ def _opened(self:Recipe)->dict:
     plan = {o['name']: o for o in state.get('plan', [])}
     blank = lambda s: dict(name=s.name, title=s.title, status='waiting', estimate=None, seconds=None, why='')
     return state | dict(title=self.title or self.source.root.name, asked=plain(dict(minutes=self.minutes, steps=self.steps, seed=self.seed) | self.asked), now=None,
-        source=self._about_source(), versions=versions(), plan=[plan.get(s.name, blank(s)) for s in self.stages])
+        source=self._about_source(), versions=versions(), plan=[plan.get(s.name, blank(s)) for s in load_stages()])
 
 @patch
 def _about_source(self:Recipe)->dict:
@@ -107,6 +109,13 @@ def _save(self:Recipe, report=True):
     if report: write_report(self.folder)
 
 # %% ../nbs/78_recipe.ipynb #1a2bddb3
+@patch
+def _known(self:Recipe):
+    "Raise if the architecture or the file of weights that was asked for is none"
+    arch,weights = self.asked.get('arch'),self.asked.get('weights')
+    if arch: arch_tag(arch)
+    if weights not in (None,'auto','hub','random'): read_weights(pick_weights(arch or 'auto', weights).path)
+
 @patch
 def _task(self:Recipe): return Project(self.folder, self.source, None, asked=self.asked).task
 
@@ -175,7 +184,7 @@ def _tick(self:Recipe, share, left):
     if now-self.written>15: self._save(); self.written = time.monotonic()
 
 # %% ../nbs/78_recipe.ipynb #eacb47b9
-class Stopped(BaseException):
+class Stopped(KeyboardInterrupt):
     "Somebody asked the process to end"
 
 @contextmanager
@@ -191,7 +200,8 @@ def _polite():
 @patch
 def run(self:Recipe)->dict: # What is in summary.json
     "All stages, then the summary"
-    self.folder.mkdir(parents=True, exist_ok=True)
+    try: self.folder.mkdir(parents=True, exist_ok=True); (self.folder/'.lock').touch()
+    except OSError as e: raise ValueError(f"{self.folder}: no folder for a project ({e.strerror}); give one that you may write to") from None
     try:
         with file_lock(self.folder/'.lock', wait=False), _polite(): return self._run()
     except BlockingIOError: raise ValueError(f"{self.folder}: another process is at work here; wait for it, or give another folder") from None
@@ -199,7 +209,7 @@ def run(self:Recipe)->dict: # What is in summary.json
 @patch
 def _run(self:Recipe):
     self.state,self.shown,self.written = self._opened(),0.,time.monotonic()
-    device,finished = pick_device(self.device),self.state.get('done_at') is not None and (self.folder/'summary.json').exists()
+    device,finished = pick_device(self.device),{s.name for s in self.stages}<=set(self.state.get('done_stages', ())) and (self.folder/'summary.json').exists()
     if finished and all(_read(self._file(s)) for s,e in zip(self.stages, self.state['plan']) if e['status']!='skipped'):
         self.state['status'] = 'done'; self._save()
         self.say('this was finished before: nothing is left to do')
@@ -244,7 +254,7 @@ def _finished(self:Recipe, project):
     findings = [o for s in self.stages if (d := _read(self._file(s))) for o in d['findings']]
     atomic_write(self.folder/'findings.json', json.dumps([{k: v for k,v in o.items() if k!='evidence_html'} for o in findings], indent=1, ensure_ascii=False))
     atomic_write(self.folder/'summary.json', json.dumps(plain(summary), indent=1, ensure_ascii=False))
-    self.state |= dict(status='done', now=None, done_at=time.time())
+    self.state |= dict(status='done', now=None, done_at=time.time(), done_stages=[s.name for s in self.stages])
     self._save()
     return plain(summary)
 

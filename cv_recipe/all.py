@@ -24,6 +24,11 @@ from .model import *
 from .features import *
 from .probe import *
 from .look import *
+from .scan import *
+from .dups import *
+from .quality import *
+from .strange import *
+from .labels import *
 from .loader import *
 from .pipe import *
 from .baselines import *
@@ -32,6 +37,7 @@ from .finetune import *
 from .report import *
 from .export import *
 from .final import *
+from .audit import *
 from .recipe import *
 from .cli import *
 

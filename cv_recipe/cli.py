@@ -1,6 +1,6 @@
 """`cv-recipe run photos/` and what goes with it
 
-`cv-recipe run [PATH]` turns a folder of images, or a csv of paths and labels, into a model and a report. `cv-recipe predict` uses a model, `cv-recipe ledger` shows what was tried, `cv-recipe report` writes the report anew. The functions behind them are those of the other rooms; here is only what belongs to a terminal.
+`cv-recipe run [PATH]` turns a folder of images, or a csv of paths and labels, into a model and a report. `cv-recipe audit PATH` finds what is wrong with the images and their labels. `cv-recipe predict` uses a model, `cv-recipe ledger` shows what was tried, `cv-recipe report` writes the report anew. The functions behind them are those of the other rooms; here is only what belongs to a terminal.
 
 Docs: https://cv-recipe.github.io/cv_recipe/cli.html.md"""
 
@@ -37,9 +37,25 @@ def _run_args(p):
     p.add_argument('--strict', action='store_true', help='exit with 1 if a finding failed')
     p.add_argument('--threads', type=_count(1), metavar='N', help='CPU threads; default as many as torch takes')
     p.add_argument('--device', default='auto', metavar='NAME', help='cpu, cuda or mps; default the best there is')
+    _csv_args(p)
+
+def _csv_args(p):
     for name,default,what in (('path','path','file names'), ('label','label','labels'), ('split','split','train, valid or test'), ('group','group','what must stay on one side')):
         p.add_argument(f'--{name}-col', default=default, metavar='NAME', help=f'csv: column of {what}; default {default}')
     p.add_argument('--label-sep', metavar='SEP', help='csv: what stands between the labels of an image that has several')
+    p.add_argument('--kind', default='auto', choices=('auto','single','multi','regression'), help='csv: what the labels are, if that cannot be told from them')
+
+def _audit_args(p):
+    p.add_argument('path', nargs='?', metavar='PATH', help='folder of images, with or without a folder a class, or a csv; without it, handwritten digits that come along')
+    p.add_argument('--out', metavar='DIR', help='where everything goes; default cv_recipe_runs/NAME-audit')
+    p.add_argument('--quick', action='store_true', help='files only: no network, and labels are not judged')
+    p.add_argument('--weights', metavar='FILE', help="pretrained weights (.safetensors), or 'hub', or 'random'; default the hub's if it can be reached")
+    p.add_argument('--arch', metavar='NAME', help='a timm model; default resnet18, or a weights file\'s')
+    p.add_argument('--seed', type=_count(0 or -2**31), default=0, metavar='S', help='decides the split if there is none, and samples; default 0')
+    p.add_argument('--strict', action='store_true', help='exit with 1 if a finding failed')
+    p.add_argument('--threads', type=_count(1), metavar='N', help='CPU threads; default as many as torch takes')
+    p.add_argument('--device', default='auto', metavar='NAME', help='cpu, cuda or mps; default the best there is')
+    _csv_args(p)
 
 def _predict_args(p):
     p.add_argument('model', metavar='MODEL_DIR', help='the folder `model` of a run')
@@ -55,11 +71,11 @@ def _source(a):
     from cv_recipe.data import Source
     if a.path is None: return Source.digits(),'digits'
     path = Path(a.path).expanduser()
-    if path.is_file(): return Source.from_csv(path, path_col=a.path_col, label_col=a.label_col, label_sep=a.label_sep, split_col=a.split_col, group_col=a.group_col, seed=a.seed),path.stem
+    if path.is_file(): return Source.from_csv(path, path_col=a.path_col, label_col=a.label_col, label_sep=a.label_sep, split_col=a.split_col, group_col=a.group_col, kind=a.kind, seed=a.seed),path.stem
     return Source.from_folder(path, seed=a.seed),path.resolve().name or 'images'
 
 def _asked(a):
-    given = dict(arch=a.arch, size=a.size, weights=a.weights, metric=a.metric)
+    given = dict(arch=a.arch, size=getattr(a, 'size', None), weights=a.weights, metric=getattr(a, 'metric', None))
     if a.weights not in (None,'hub','random','auto'): given['weights'] = str(Path(a.weights).expanduser().absolute())
     return {k: v for k,v in given.items() if v is not None}
 
@@ -105,6 +121,37 @@ def _guarded(recipe):
         from cv_recipe.core import atomic_write
         atomic_write(recipe.folder/'error.txt', traceback.format_exc())
         print(f"cv-recipe: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}\n  what there is so far: {recipe.folder/'report.html'}; the traceback: {recipe.folder/'error.txt'}", file=sys.stderr)
+
+# %% ../nbs/80_cli.ipynb #bf58a90e
+def audit(
+    a:argparse.Namespace # As the parser gives it
+)->int: # The exit code
+    "What is wrong with a data set, before anything is trained"
+    from cv_recipe import audit as room
+    source,title = _any_source(a)
+    print(repr(source), *(f'  {o}' for o in source.notes), sep='\n', flush=True)
+    weights,out = None if a.quick else _audit_weights(a),_out(a, f'{title}-audit')
+    res = room.audit(source, a.quick, weights, a.seed, a.device, a.threads, say=lambda line: print(line, flush=True))
+    page = room.write_audit(res, out, f'Audit of {title}')
+    for o in res.findings.only('fail','warn'): print(o)
+    print(repr(res), page.absolute(), sep='\n', flush=True)
+    return 1 if a.strict and res.findings.only('fail') else 0
+
+def _any_source(a):
+    "The data that was asked for; all files of a folder without labels, where its folders are no classes"
+    try: return _source(a)
+    except ValueError as e:
+        if a.path is None or not Path(a.path).expanduser().is_dir(): raise
+        from cv_recipe.data import Source
+        path = Path(a.path).expanduser()
+        src = Source.from_files(path)
+        print(f'no labels were found, and none are judged: {e}', flush=True)
+        return src,path.resolve().name or 'images'
+
+def _audit_weights(a):
+    from cv_recipe.pipe import pick_weights
+    asked = _asked(a)
+    return pick_weights(asked.get('arch', 'auto'), asked.get('weights', 'auto'), seed=a.seed)
 
 # %% ../nbs/80_cli.ipynb #1bb8bcbb
 def predict(
@@ -153,8 +200,8 @@ def report(
     return 0
 
 # %% ../nbs/80_cli.ipynb #24f7a750
-_VERBS = dict(run=(run, _run_args, 'turn images into a model and a report'), predict=(predict, _predict_args, 'predict images with a model'),
-    ledger=(ledger, _dir_arg, 'show what was tried'), report=(report, _dir_arg, 'write the report anew'))
+_VERBS = dict(run=(run, _run_args, 'turn images into a model and a report'), audit=(audit, _audit_args, 'find what is wrong with a data set'),
+    predict=(predict, _predict_args, 'predict images with a model'), ledger=(ledger, _dir_arg, 'show what was tried'), report=(report, _dir_arg, 'write the report anew'))
 
 def parser()->argparse.ArgumentParser: # With all verbs
     "The command's arguments"
@@ -165,6 +212,11 @@ def parser()->argparse.ArgumentParser: # With all verbs
         q = sub.add_parser(name, help=what, description=f'{what[0].upper()}{what[1:]}.')
         args(q); q.set_defaults(f=f)
     return p
+
+def _in_shell(line):
+    "A message that names arguments of Python functions, in the words of the command line"
+    import re
+    return re.sub(r'\b(path_col|label_col|split_col|group_col|label_sep|kind|seed|weights|arch)=', lambda m: f"--{m[1].replace('_', '-')} ", line)
 
 def main(
     argv:list|None=None # Arguments; None takes the command line's
@@ -181,6 +233,6 @@ def main(
     warnings.filterwarnings('ignore')
     try: return a.f(a)
     except KeyboardInterrupt as e: code = 143 if type(e).__name__=='Stopped' else 130
-    except (ValueError, ImportError) as e: print(f'cv-recipe: {e}', file=sys.stderr); return 2
+    except (ValueError, ImportError) as e: print(f'cv-recipe: {_in_shell(str(e))}', file=sys.stderr); return 2
     print('stopped; the same command goes on from here', file=sys.stderr)
     return code

@@ -24,7 +24,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .core import atomic_write, cache_dir, plural, progress, stable_hash
-from .layout import look_alikes, natural_key, read_layout
+from .layout import image_files, look_alikes, natural_key, read_layout
 from .planted import digits_files, plant
 from .table import LABEL_SEP, KINDS, SOURCE_COLUMNS, cell_text, parse_labels, read_rows, read_table
 
@@ -317,6 +317,18 @@ def from_csv(cls:Source,
     csv = _there(csv, 'file')
     if csv.is_dir(): raise ValueError(f"{csv}: this is a folder; use Source.from_folder, or give the csv itself")
     return cls.from_df(read_table(csv, sep), folder=csv.parent if folder is None else folder, name=csv.name, **kwargs)
+
+# %% ../nbs/02_data.ipynb #e5b2d0cf
+@patch(cls_method=True)
+def from_files(cls:Source,
+    path:str|Path # A folder with images, at any depth
+)->Source: # One row an image, all of them unlabelled
+    "Every image below a folder, without labels"
+    root = _there(path)
+    files,_,skipped = _walk(root)
+    own,side = image_files(files, str(root))
+    rows = pd.DataFrame(dict(path=own, label='', group='', split='unlabelled'), dtype=str)
+    return _make(rows, root, 'single', (), pd.DataFrame(side+skipped, columns=['path','why'], dtype=str), [], f'from_files({root.name})', 0., 0.)
 
 # %% ../nbs/02_data.ipynb #95be4a7c
 def _as_written(make, **kwargs):

@@ -8,7 +8,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/layout.html.md"""
 
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'split_name', 'natural_key', 'as_label', 'look_alikes', 'is_hidden', 'find_masks', 'Layout',
-           'read_layout']
+           'image_files', 'read_layout']
 
 # %% ../nbs/01b_layout.ipynb #678e596c
 import re, unicodedata
@@ -200,13 +200,26 @@ def _no_glued_splits(names, where):
     begins = {n: next((_SPLITS[w] for w in sorted(_SPLITS, key=len, reverse=True) if n.lower().startswith(w)), '') for n in names}
     if len(set(begins.values()))>1 and all(begins.values()): raise ValueError(f"{where}: {_some(names)} hold the split and the class in one name; move them to folders such as train/A and test/A")
 
-_A_MASK = 'mask of an image'
-
 def _side(files, images, masks):
     "(path, why) of what is no image of ours"
     return [(f, _A_MASK if f in masks else f"no image file ({_suffix(f) or 'no suffix'})") for f in files if f in masks or f not in images]
 
 # %% ../nbs/01b_layout.ipynb #7178d3e0
+_A_MASK = 'mask of an image'
+
+def image_files(
+    files:Iterable[str], # Every file below a folder, relative, with forward slashes
+    where:str='folder' # What to call it in errors
+)->tuple[list,list]: # Images in order, and `(path, why)` of what is none; hidden files are in neither
+    "Which files are images of the user's, and no masks"
+    files = sorted(f for f in files if not is_hidden(f))
+    pics = [f for f in files if _suffix(f) in IMAGE_SUFFIXES]
+    masks = find_masks(pics)
+    own = [f for f in pics if f not in masks]
+    if not own: raise ValueError(f"{where}: no images among {plural(len(files), 'file')}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return own,_side(files, set(pics), masks)
+
+# %% ../nbs/01b_layout.ipynb #db3bd087
 def _place(d, split, sides, level):
     "(split, label, why skipped) of a folder"
     s = sides.get(d[split], '') if split is not None and len(d)>split else ''
@@ -221,18 +234,14 @@ def read_layout(
     where:str='folder' # What to call it in errors
 )->Layout: # Rows, what was skipped, notes and classes
     "Splits, classes and side files from names alone"
-    files = sorted(f for f in files if not is_hidden(f))
-    pics = [f for f in files if _suffix(f) in IMAGE_SUFFIXES]
-    masks = find_masks(pics)
-    own = [f for f in pics if f not in masks]
-    if not own: raise ValueError(f"{where}: no images among {plural(len(files), 'file')}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    own,side = image_files(files, where)
     dir_of = {f: tuple(f.split('/')[:-1]) for f in own}
     dirs = set(dir_of.values())
     split,sides = _split_level(dirs)
     lev = _class_level(dirs, split, level, where)
-    if lev is None or lev==split: raise _flat(files, where, masks, _barren(dirs, folders))
+    if lev is None or lev==split: raise _flat(sorted(f for f in files if not is_hidden(f)), where, {f for f,why in side if why==_A_MASK}, _barren(dirs, folders))
     _no_glued_splits({d[lev] for d in dirs if len(d)>lev}, where)
-    return _table(own, dir_of, split, sides, lev, folders, _side(files, set(pics), masks), where)
+    return _table(own, dir_of, split, sides, lev, folders, side, where)
 
 # %% ../nbs/01b_layout.ipynb #dc3a2f27
 def _table(own, dir_of, split, sides, lev, folders, skipped, where):

@@ -87,21 +87,19 @@ def rates(n, same, hit, want):
     "Numbers of pairs as rates"
     return dict(pairs=int(n), recall=round(hit/max(1, want), 4)) | ({} if same is None else dict(precision=round(same/max(1, n), 4)))
 
-def curve(score, bins, want, own, sides, step=1000):
-    "Counts of pairs by bin of their score, best first: all, of one original, wanted; `score(i)` gives the bins of rows `i` against all rows"
-    n = len(sides)
-    counts = np.zeros((2,bins), np.int64)
-    right = np.zeros(bins, np.int64)
-    order = np.argsort(want[:,0], kind='stable')
-    for lo in range(0, n, step):
-        s = score(slice(lo, lo+step))
-        i = np.arange(lo, lo+len(s))
-        ok = (np.arange(n)>i[:,None]) & (sides!=sides[i][:,None]) if (sides!=sides[0]).any() else np.arange(n)>i[:,None]
-        counts[0] += np.bincount(s[ok], minlength=bins)
-        if own is not None: counts[1] += np.bincount(s[ok & (own==own[i][:,None])], minlength=bins)
-        w = want[(want[:,0]>=lo) & (want[:,0]<lo+step)]
-        if len(w): right += np.bincount(s[w[:,0]-lo, w[:,1]], minlength=bins)
-    return counts[0].cumsum(),counts[1].cumsum() if own is not None else None,right.cumsum()
+def curve(score, bins, want, own, sides, step=500):
+    "Counts of pairs by bin of their score, best first: all, of one original, wanted; `score(i, j)` gives the bins of rows `i` against rows `j`. Where there are two sides, only pairs across"
+    two,n = sides.any(),len(sides)
+    asks,among = (np.flatnonzero(sides),np.flatnonzero(~sides)) if two else (np.arange(n),np.arange(n))
+    every,same,hit = np.zeros((3,bins), np.int64)
+    for lo in range(0, len(asks), step):
+        i = asks[lo:lo+step]
+        s = score(i, among)
+        ok = np.True_ if two else among>i[:,None]
+        every += np.bincount(s[np.broadcast_to(ok, s.shape)], minlength=bins)
+        if own is not None: same += np.bincount(s[ok & (own[among]==own[i][:,None])], minlength=bins)
+    if len(want): hit = np.bincount(np.array([score(w[:1], w[1:])[0,0] for w in want]), minlength=bins)
+    return every.cumsum(),None if own is None else same.cumsum(),hit.cumsum()
 
 def judged(c, want, default, value):
     "Rates at the default bin, at the best, at a precision of .99, or where there is no precision at three times the wanted"
@@ -117,7 +115,7 @@ def judged(c, want, default, value):
 
 def ours(src, want, own, sides, dups):
     p = dups.pairs
-    p = p[sides[p.a]!=sides[p.b]] if (sides!=sides[0]).any() else p
+    p = p[sides[p.a]!=sides[p.b]] if sides.any() else p
     listed = {tuple(o) for o in want.tolist()}
     hit = np.array([o in listed for o in zip(p.a.tolist(), p.b.tolist())], bool)
     res = rates(len(p), None if own is None else (own[p.a]==own[p.b]).sum(), hit.sum(), len(want))|dict(all_pairs=len(dups), checked=dups.checked)
@@ -151,11 +149,11 @@ def peer(python, code, src):
         return p.stderr.strip().splitlines()[-1][:200] if p.returncode else np.load(f'{d}/out.npy')
 
 def by_hash(h, want, own, sides):
-    return judged(curve(lambda i: np.bitwise_count(h[i,None]^h), 65, want, own, sides), len(want), 10, lambda k: k)
+    return judged(curve(lambda i,j: np.bitwise_count(h[i,None]^h[j]), 65, want, own, sides), len(want), 10, lambda k: k)
 
 def by_cosine(x, want, own, sides, default=None, bins=4001):
     x = x/np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    score = lambda i: ((1-(x[i]@x.T).clip(-1, 1))*2000).astype(np.int64)   # bin 0 is a cosine of 1
+    score = lambda i,j: ((1-(x[i]@x[j].T).clip(-1, 1))*2000).astype(np.int64)   # bin 0 is a cosine of 1
     return judged(curve(score, bins, want, own, sides), len(want), default, lambda k: round(1-(k+1)/2000, 4))
 
 # --- Cases

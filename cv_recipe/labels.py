@@ -239,8 +239,9 @@ def noise_share(
     top = np.sort(np.log(np.maximum(probs, 1e-12)), 1)[:,-2:]
     agree = probs.argmax(1)==given
     fit,acc = slip(top[:,1]-top[:,0], agree, probs.shape[1]),wilson(int(agree.sum()), len(agree))
-    hi = max(fit.hi, 1-acc.lo)
-    return NoiseShare(Interval(fit.value, fit.lo, hi, len(given)), fit, acc, bool(hi-fit.lo>wide))
+    sure = np.argsort(top[:,0]-top[:,1], kind='stable')[:max(1, len(given)//5)]
+    lo,hi = min(fit.lo, wilson(int((~agree[sure]).sum()), len(sure)).lo),max(fit.hi, 1-acc.lo)
+    return NoiseShare(Interval(fit.value, lo, hi, len(given)), fit, acc, bool(hi-lo>wide))
 
 # %% ../nbs/13_labels.ipynb #e5320b34
 def _space(blocks, dims=128):

@@ -43,7 +43,7 @@ def _plan(w, h, size, resize)->tuple[tuple, tuple]:
         s = min(tw/w, th/h)
         return (0,0,w,h), (max(1, round(w*s)), max(1, round(h*s)))
     s = min(w/tw, h/th)
-    l,t = (w-tw*s)/2, (h-th*s)/2
+    l,t = max(0., (w-tw*s)/2), max(0., (h-th*s)/2)   # rounding may leave a hair below 0
     return (l, t, w-l, h-t), (tw,th)
 
 # %% ../nbs/03_images.ipynb #9a5e82f4

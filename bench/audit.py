@@ -13,7 +13,7 @@ Every case is a process of its own with one thread a pool and a fresh cache; it 
 - `pairs`: `hash_pairs` on random hashes, and on such of which many are equal or nearly so
 - `crowd`: `scale` at 50,000 with so many files of them pixel-equal, or the same scene with noise, or near black; memory is limited to `--limit` GB
 """
-import argparse, hashlib, io, json, os, platform, shutil, statistics, subprocess, sys, tempfile
+import argparse, hashlib, json, os, platform, shutil, statistics, subprocess, sys, tempfile
 from importlib.metadata import version
 from pathlib import Path
 

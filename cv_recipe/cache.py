@@ -348,6 +348,21 @@ def _failed(source, rows, keys, why)->Any:
     bad = [(d, n, why[k]) for d,n,k,r in zip(source.df.id, names, keys, rows) if r<0]
     return pd.DataFrame(bad, columns=['id','path','why'])
 
+# %% ../nbs/04_cache.ipynb #c567077f
+@patch
+def damaged(self:Store,
+    keys:Iterable[str] # Any keys; those without a record are left out
+)->list: # Those whose record is not what was written
+    "Check records against their checksums"
+    rows = self.rows(keys)
+    rows,keys = rows[rows>=0],[k for k,r in zip(keys, rows) if r>=0]
+    if not len(rows): return []
+    sums,bad,n = np.fromfile(self._keys, _ENTRY, count=self._n)['data'],set(),max(1, 2**22//self.nbytes)
+    for lo in range(0, self._n, n):
+        part = np.fromfile(self._data, np.uint8, count=min(n, self._n-lo)*self.nbytes, offset=lo*self.nbytes).reshape(-1, self.nbytes)
+        bad.update(lo+i for i,o in enumerate(part) if zlib.crc32(o)!=sums[lo+i])
+    return [k for k,r in zip(keys, rows.tolist()) if r in bad]
+
 # %% ../nbs/04_cache.ipynb #3e8a3ac6
 @patch
 def clear(self:Store)->None:

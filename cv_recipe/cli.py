@@ -129,8 +129,10 @@ def audit(
     "What is wrong with a data set, before anything is trained"
     from cv_recipe import audit as room
     source,title = _any_source(a)
-    print(repr(source), *(f'  {o}' for o in source.notes), sep='\n', flush=True)
-    weights,out = None if a.quick else _audit_weights(a),_out(a, f'{title}-audit')
+    print(repr(source), *(f'  {o}' for o in source.notes), f'  paths are relative to {source.root.absolute()}', sep='\n', flush=True)
+    out = _out(a, f'{title}-audit')
+    room.check_folder(out)
+    weights = None if a.quick else _audit_weights(a)
     res = room.audit(source, a.quick, weights, a.seed, a.device, a.threads, say=lambda line: print(line, flush=True))
     page = room.write_audit(res, out, f'Audit of {title}')
     for o in res.findings.only('fail','warn'): print(o)

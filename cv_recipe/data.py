@@ -86,6 +86,11 @@ def paths(self:Source)->list:
     return [self.root/p for p in self._df.path]
 
 @patch(as_prop=True)
+def drawn(self:Source)->bool:
+    "Whether the sides were drawn here, because nobody gave any"
+    return any(o.endswith(_NONE_GIVEN) for o in self.notes) and not any('drawn from train' in o for o in self.notes)
+
+@patch(as_prop=True)
 def content(self:Source)->pd.Series:
     "What of each id says which picture it is"
     return self._df.id.str.split('.').str[0]

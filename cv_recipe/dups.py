@@ -14,16 +14,18 @@ __all__ = ['describe', 'flipped', 'pixel_hash', 'hash_pairs', 'near_rows', 'move
            'group_fix', 'drop_fix', 'dup_sheet', 'dups_stage']
 
 # %% ../nbs/11_dups.ipynb #ac42612b
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .core import Finding, Findings, derive_seed, plural, progress, stable_hash
+from .core import Finding, Findings, derive_seed, plural, progress
 from .images import ImageError, open_image
 from .scan import Scan, scan
 from .stage import Project, Result, register_stage, section
@@ -61,28 +63,37 @@ def pixel_hash(
 def hash_pairs(
     h:np.ndarray, # uint64, one an image
     most:int, # Bits in which a pair may differ
-    among:np.ndarray|None=None # Look for partners here instead of in `h` itself; of the same length
+    among:np.ndarray|None=None, # Look for partners here instead of in `h` itself; of the same length
+    crowd:int|None=None # Partners looked at in one place, at most; None looks at all
 )->np.ndarray: # int64, pairs x 2: each once, the smaller row first
     "All pairs of rows whose hashes differ in at most `most` bits"
     g = h if among is None else among
-    found = [p for b in range(4) for p in _banded(h, g, most, b)]
+    found = [p for b in range(4) for p in _banded(h, g, most, b, crowd)]
     ij = np.concatenate(found) if found else np.zeros((0,2), np.int64)
     ij = np.sort(ij[ij[:,0]!=ij[:,1]], axis=1)
     return np.stack(np.divmod(np.unique(ij[:,0]*len(h)+ij[:,1]), max(1, len(h))), 1)
 
-def _banded(h, g, most, band, width=16, n=1<<17)->Iterator[np.ndarray]:
+def _banded(h, g, most, band, crowd, width=16, n=1<<17)->Iterator[np.ndarray]:
     "Pairs that agree in one of four bands of 16 bits but for a quarter of `most`"
     key,other = (((o>>np.uint64(band*width))&np.uint64(0xffff)).astype(np.int64) for o in (h, g))
-    order = np.argsort(other, kind='stable')
-    start = np.searchsorted(other[order], np.arange((1<<width)+1))
+    order = np.lexsort((np.arange(len(g)), g, other))
+    start,place = np.searchsorted(other[order], np.arange((1<<width)+1)),np.empty(len(g), np.int64)
+    place[order] = np.arange(len(g))
     for f in [sum(1<<b for b in bits) for q in range(most//4+1) for bits in combinations(range(width), q)]:
-        for lo in _pieces(start[(key^f)+1]-start[key^f], n):
-            k = key[lo]^f
-            count = start[k+1]-start[k]
-            i = np.repeat(np.arange(lo.start, lo.start+len(k)), count)
-            j = order[np.repeat(start[k]+count-count.cumsum(), count)+np.arange(len(i))]
+        first,last = start[key^f],start[(key^f)+1]
+        if crowd: first,last = _thinned(first, last, place if h is g and not f else None, crowd)
+        for lo in _pieces(last-first, n):
+            count = (last-first)[lo]
+            i = np.repeat(np.arange(lo.start, lo.start+len(count)), count)
+            j = order[np.repeat(first[lo]+count-count.cumsum(), count)+np.arange(len(i))]
             ok = (np.bitwise_count(h[i]^g[j])<=most) & ((i<j) if h is g else True)
             if ok.any(): yield np.stack([i[ok], j[ok]], 1)
+
+def _thinned(first, last, place, crowd):
+    "Where more than `crowd` stand in one place: those that follow there, or some of them"
+    big = last-first>crowd
+    begin = np.where(big, np.minimum(first if place is None else place+1, last), first)
+    return begin, np.where(big, np.minimum(begin+crowd, last), last)
 
 def _pieces(count, n)->Iterator[slice]:
     "Slices of about `n` pairs each, and of one row at least"
@@ -115,12 +126,13 @@ def _cells(x, y, seed, probes=10, step=4096)->Iterator[tuple[np.ndarray,np.ndarr
     n,m = len(y),int(2*len(y)**.5)
     centre = y[np.sort(np.random.default_rng(seed).permutation(n)[:m])]
     home = np.concatenate([(y[i:i+step]@centre.T).argmax(1) for i in range(0, n, step)])
-    asks = np.concatenate([np.argpartition(-(x[i:i+step]@centre.T), probes, axis=1)[:,:probes] for i in range(0, n, step)])
+    asks = np.concatenate([np.argpartition(-(x[i:i+step]@centre.T), probes, axis=1)[:,:probes].astype(np.int32) for i in range(0, n, step)])
     inside,who = np.argsort(home, kind='stable'),np.argsort(asks.ravel(), kind='stable')
     a,b = np.searchsorted(home[inside], np.arange(m+1)),np.searchsorted(asks.ravel()[who], np.arange(m+1))
     for c in range(m):
         cols,rows = inside[a[c]:a[c+1]],who[b[c]:b[c+1]]//probes
-        for i in range(0, len(rows) if len(cols) else 0, step): yield rows[i:i+step],cols
+        small = max(64, step*256//max(1, len(cols)))
+        for i in range(0, len(rows) if len(cols) else 0, small): yield rows[i:i+small],cols
 
 def _merge(best, rows, cols, x, y, k):
     "Take those of `cols` that are nearer to `rows` than what was found before"
@@ -143,10 +155,14 @@ _HALF = np.kron(np.eye(_N//2), [[.5,.5]]).astype(np.float32)
 
 def _lines(shift, scale, n):
     "Matrices that resample lines of n pixels, by cubics"
-    c,x = (n-1)/2,np.arange(n, dtype=np.float32)-(n-1)/2
-    d = abs((c+(1+scale[:,None])*x+shift[:,None]).clip(0, n-1)[...,None]-np.arange(n, dtype=np.float32))
-    w = np.where(d<=1, (1.5*d-2.5)*d*d+1, np.where(d<2, ((2.5-.5*d)*d-4)*d+2, 0)).astype(np.float32)
-    return w/w.sum(2, keepdims=True)
+    c = (n-1)/2
+    at = (c+(1+scale[:,None])*(np.arange(n, dtype=np.float32)-c)+shift[:,None]).clip(0, n-1)
+    near = np.floor(at).astype(np.int64)
+    res,row,col = np.zeros((*at.shape, n), np.float32),np.arange(len(at))[:,None],np.arange(n)[None]
+    for k in (-1, 0, 1, 2):
+        d = abs(at-near-k)
+        res[row,col,(near+k).clip(0, n-1)] += np.where(d<=1, (1.5*d-2.5)*d*d+1, ((2.5-.5*d)*d-4)*d+2)
+    return res
 
 def moved(
     img:np.ndarray, # n x side x side
@@ -198,21 +214,21 @@ class Whitener:
         return v/np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-6)
 
 def whitener(
-    gray:np.ndarray, # Thumbnails, 2,000 of the set or fewer
+    gray:np.ndarray, # Thumbnails, 1,000 of the set or fewer
     rank:int=256, # Directions kept: those of the largest spread
     prior:int=200, # Images that photographs in general count for
     noise:float=.08 # Spread below which a direction is noise
 )->Whitener: # For thumbnails of this set
     "How the thumbnails of a set vary"
     x = _even(np.concatenate([gray, gray[:,:,::-1]]).astype(np.float32))
-    mean = x.mean(0)
+    mean = x.mean(0)*len(x)/(len(x)+40)   # of few images the mean is no more than themselves
     x = (x-mean).reshape(len(x), -1)
     usual = np.kron(*[np.cos(np.pi*np.outer(np.arange(_N), 2*np.arange(_N)+1)/2/_N)*np.where(np.arange(_N)[:,None]==0, 1, 2**.5)/_N**.5]*2)
     fall = 1/np.maximum(np.add.outer(np.arange(_N)**2, np.arange(_N)**2).ravel(), 1.)
     fall[0] = 0
     own,n = x.T@x/len(x),len(x)/2
     cov = (n*own+prior*(usual.T*(fall/fall.sum()*np.trace(own)))@usual)/(n+prior)
-    lam,axes = np.linalg.eigh(cov)
+    lam,axes = np.linalg.eigh(cov.astype(np.float32))
     return Whitener(mean, (axes[:,::-1][:,:rank]/np.sqrt(lam[::-1][:rank]+noise**2)).astype(np.float32))
 
 # %% ../nbs/11_dups.ipynb #6830d283
@@ -236,14 +252,19 @@ def chance(
     gray:np.ndarray, # Thumbnails
     white:Whitener, # Of their set
     sample:np.ndarray # Thumbnails of some hundred of the set
-)->np.ndarray: # One number an image
-    "The spread of each image's agreement with others, not laid over each other"
+)->tuple[np.ndarray,np.ndarray]: # Two numbers an image
+    "The spread of each image's agreement with others, not laid over each other; and how well its look-alikes usually agree"
     ref = white(sample)
-    return np.concatenate([_spread(white(gray[i:i+1024])@ref.T) for i in range(0, len(gray), 1024)]) if len(gray) else np.zeros(0)
+    parts = [_spread(white(gray[i:i+1024])@ref.T) for i in range(0, len(gray), 1024)]
+    return tuple(np.concatenate(o) for o in zip(*parts)) if parts else (np.zeros(0), np.zeros(0))
 
-def _spread(s):
-    s = np.where(s>.999, np.nan, s)   # itself
-    return np.nan_to_num(np.nanstd(s, axis=1), nan=1.)
+def _spread(s, usual=.08, prior=20):
+    own = np.where(s>.9, np.nan, s)   # itself, or a copy
+    n = np.isfinite(own).sum(1)
+    var = (np.nan_to_num(own)**2).sum(1)+prior*usual**2
+    rank = min(s.shape[1]-1, 5)
+    top = np.partition(np.nan_to_num(own, nan=-1.), -1-rank, axis=1)[:,-1-rank]
+    return np.sqrt(var/(n+prior)),np.where(n<30, 0., top)
 
 # %% ../nbs/11_dups.ipynb #bde4ec2c
 _FINE = 96
@@ -282,6 +303,8 @@ class Bars:
     fine:float=.75 # Agreement of their fine bands
     alone:float=12.5 # In spreads of chance, where there is no fine detail to look at
     agree_alone:float=.5 # And at least this
+    family:float=.3 # Where look-alikes of an image usually agree so well, the set has a family of its kind
+    agree_family:float=.97 # And its members must agree so well to be one picture
     sure:float=.95 # Agreement that needs no look at the detail, if it also is `alone` spreads of chance
     detail:int=64 # Images with sides of at least so many pixels have fine detail
     blocks:int=16 # Of 64 blocks must have detail, or only `sure` will do
@@ -296,12 +319,12 @@ class Duplicates:
     def __repr__(self): return f"{plural(len(self), 'pair')} in {plural(int(self.cluster.max(initial=-1))+1, 'cluster')}"
 
 # %% ../nbs/11_dups.ipynb #2a169d97
-def _candidates(d, feats, bars, seed)->np.ndarray:
+def _candidates(d, feats, seed)->np.ndarray:
     "Pairs worth a look, with the flip that brings them together"
     n,found = len(d),[]
     h = pixel_hash(d)
     for flip,sign in _FLIPS.items():
-        found.append(_tagged(hash_pairs(h, 7 if n<200_000 else 3, None if flip==0 else pixel_hash(d*sign)), flip))
+        found.append(_tagged(_few(hash_pairs(h, 7 if n<200_000 else 3, None if flip==0 else pixel_hash(d*sign), crowd=64)), flip))
         j,v = near_rows(d*sign, d, 6 if flip==0 else 3, seed=seed)
         i = np.repeat(np.arange(n), j.shape[1])
         ok = (v.ravel()>.6) & (i!=j.ravel())
@@ -311,6 +334,12 @@ def _candidates(d, feats, bars, seed)->np.ndarray:
         i = np.repeat(np.arange(n), j.shape[1])
         found += [_tagged(np.stack([i, j.ravel()], 1)[i!=j.ravel()], f) for f in (0, 1)]
     return np.unique(np.concatenate(found), axis=0)
+
+def _few(ij, most=12):
+    "No more than `most` partners after each row: in a crowd of copies each is tied to some, and so to all"
+    begin = np.flatnonzero(np.diff(ij[:,0], prepend=-1))
+    rank = np.arange(len(ij))-np.repeat(begin, np.diff(begin, append=len(ij)))
+    return ij[rank<most]
 
 def _tagged(ij, flip):
     ij = np.sort(ij, axis=1)
@@ -339,8 +368,10 @@ def _compared(take, pairs, white, spread, step=512)->tuple[np.ndarray,np.ndarray
     out = np.arctanh(agree.clip(-.99, .9999))/np.maximum(spread[pairs[:,0]], spread[pairs[:,1]])
     return agree,out,move
 
-def _same(pairs, agree, out, move, large, opened, bars)->np.ndarray:
+def _same(pairs, agree, out, move, large, usual, opened, bars)->np.ndarray:
     "Which of the compared pairs are one picture"
+    kin = np.maximum(usual[pairs[:,0]], usual[pairs[:,1]])>=bars.family
+    agree = np.where(kin & (agree<bars.agree_family), 0, agree)
     sure = (out>=bars.alone) & (agree>=bars.sure)
     small = (out>=bars.alone) & (agree>=bars.agree_alone)
     ask = (out>=bars.spreads) & (agree>=bars.agree) & large[pairs[:,0]] & large[pairs[:,1]] & ~sure
@@ -409,21 +440,35 @@ def duplicates(
     found,checked = _near(source, scanned, rows, feats if feats is not None and ok[rows].all() else None, bars, within, seed)
     return _whole(found, rows, code, content, len(source), within, checked)
 
+def _first_of_kind(d)->np.ndarray:
+    "Which images come first among those whose description is nearly theirs: what is usual is not learned from copies"
+    n,first = len(d),np.ones(len(d), bool)
+    j,v = near_rows(d, d, 1)
+    first[np.flatnonzero((v[:,0]>.97) & (j[:,0]<np.arange(n)))] = False
+    h = pixel_hash(d)
+    pairs = hash_pairs(h, 3, crowd=64)
+    first[pairs[np.einsum('ij,ij->i', d[pairs[:,0]], d[pairs[:,1]])>.97, 1]] = False
+    return first
+
 def _near(source, scanned, rows, feats, bars, within, seed):
     "Pairs of different content: table of i, j, kind, score; and how many were compared"
     n,rng = len(rows),np.random.default_rng(derive_seed(seed, 'duplicates'))
     if n<2: return pd.DataFrame(dict(i=[], j=[], kind=[], score=[])).astype(dict(i=int, j=int, kind=object)),0
     take = lambda i: scanned.gray(rows[i])
     d = np.concatenate([describe(take(np.arange(i, min(n, i+4096)))) for i in range(0, n, 4096)])
-    white = whitener(take(np.sort(rng.permutation(n)[:2000])))
-    ref = take(np.sort(rng.permutation(n)[:256]))
-    spread = np.concatenate([chance(take(np.arange(i, min(n, i+4096))), white, ref) for i in range(0, n, 4096)])
+    kinds = np.flatnonzero(_first_of_kind(d))
+    some = rng.permutation(kinds)
+    white,ref = whitener(take(np.sort(some[:1000]))),take(np.sort(some[:512]))
+    spread,usual = (np.concatenate(o) for o in zip(*(chance(take(np.arange(i, min(n, i+4096))), white, ref) for i in range(0, n, 4096))))
     t = scanned.df.iloc[rows]
     large,paths = np.minimum(t.width, t.height).to_numpy()>=bars.detail,[source.root/p for p in t.path]
     equal = _equal(take, lambda i: scanned.mini(rows[i]), t[['width','height']].to_numpy(), paths, within)
-    pairs = _candidates(d, None if feats is None else narrowed(lambda i: feats.take(rows[i]), n), bars, seed)
+    twin = np.zeros(n, bool)
+    twin[[j for _,j in equal]] = True
+    pairs = _candidates(d, None if feats is None else narrowed(lambda i: feats.take(rows[i]), n), seed)
+    pairs = pairs[~(twin[pairs[:,0]] | twin[pairs[:,1]])]
     agree,out,move = _compared(take, pairs, white, spread)
-    good = _same(pairs, agree, out, move, large, _opener(paths), bars)
+    good = _same(pairs, agree, out, move, large, usual, _opener(paths), bars)
     cluster = _components(n, [*pairs[good][:,:2].tolist(), *equal])
     more = _missing(cluster, pairs[good], within)
     a2,_,m2 = _compared(take, more, white, spread)
@@ -446,7 +491,7 @@ def _equal(take, mini, sizes, paths, within)->list:
     groups,at = {},{}
     for i in range(0, len(sizes), 4096):
         rows = np.arange(i, min(len(sizes), i+4096))
-        for r,g,m in zip(rows.tolist(), take(rows), mini(rows)): groups.setdefault(stable_hash(sizes[r].tolist(), g.tobytes().hex(), m.tobytes().hex()), []).append(r)
+        for r,g,m in zip(rows.tolist(), take(rows), mini(rows)): groups.setdefault(hashlib.blake2b(sizes[r].tobytes()+g.tobytes()+m.tobytes(), digest_size=12).digest(), []).append(r)
     for g in groups.values():
         for i in g[1:] if len(g)>1 else ():
             if _identical(paths[g[0]], paths[i]): at.setdefault(g[0], [g[0]]).append(i)
@@ -493,11 +538,12 @@ _ORDER = dict(train=0, unlabelled=0, valid=1, test=2)
 
 def dup_findings(
     source:Any, # A `Source`
-    dups:Duplicates # Of it
+    dups:Duplicates, # Of it
+    split:bool=True # Whether there is a split that somebody relies on
 )->Findings: # Of stage 'dups'
     "What duplicates mean for training and scores"
     t = dups.table(source)
-    return Findings([_copies(source, t), _alike(source, t, dups), _leak(source, t, dups), _contradict(source, dups)])
+    return Findings([_copies(source, t), _alike(source, t, dups), _leak(source, t, dups) if split else _unsplit(dups), _contradict(source, dups)])
 
 def _said(name, n, bad, so, do, rows, verdict='warn'):
     said = dict(name=name, value=n, expected=0, stage='dups')
@@ -513,8 +559,12 @@ def _alike(source, t, dups):
     rows = t[t.kind!='exact'].sort_values('score', ascending=False, kind='stable')
     n = int((dups.cluster>=0).sum())-len(set(dups.cluster[dups.cluster>=0]))
     kinds = ', '.join(f'{int(v):,} {k}' for k,v in rows.kind.value_counts().items())
-    return _said('near duplicates', len(rows), len(rows), f"{plural(len(rows), 'pair shows', 'pairs show')} one picture in two files ({kinds}); with exact copies {plural(n, 'image adds', 'images add')} nothing of {'its' if n==1 else 'their'} own",
+    return _said('near duplicates', len(rows), len(rows), f"{plural(len(rows), 'pair shows', 'pairs show')} one picture in two files, or two that can hardly be told apart ({kinds}); with exact copies {plural(n, 'image adds', 'images add')} nothing of {'its' if n==1 else 'their'} own",
         'look at the sheet; src.fix(**drop_fix(src, dups)) keeps one of each, src.fix(**group_fix(src, dups)) keeps them on one side of the split', rows)
+
+def _unsplit(dups):
+    n = int(dups.cluster.max(initial=-1))+1
+    return Finding('duplicates across the split', 'skip', expected=0, stage='dups', implication='no split was given, so none can leak' + (f"; when one is drawn, {plural(n, 'cluster')} must each stay on one side: src.fix(**group_fix(src, dups)) sees to it" if n else ''))
 
 def _leak(source, t, dups):
     far = t[(t.split_a!=t.split_b) & (t.split_a!='unlabelled') & (t.split_b!='unlabelled')]
@@ -523,13 +573,23 @@ def _leak(source, t, dups):
     hit = source.df.set_index('path').split.reindex(pd.unique(strict))
     parts = [f"{plural(int(n), f'{s} image')} of {int((source.df.split==s).sum()):,}" for s,n in hit.value_counts().items()]
     return _said('duplicates across the split', len(hit), len(hit), f"{' and '.join(parts)} also {'stands' if len(hit)==1 else 'stand'} on a side where {'it is' if len(hit)==1 else 'they are'} learned from or decided by: scores there are too good",
-        'src.fix(**group_fix(src, dups)) brings each cluster to its strictest side; src.fix(**drop_fix(src, dups)) keeps that one image of it', far.sort_values('score', ascending=False, kind='stable'), 'fail')
+        'src.fix(**group_fix(src, dups)) brings each cluster to its strictest side; src.fix(**drop_fix(src, dups)) keeps one image of each there, but for pictures with two labels', far.sort_values('score', ascending=False, kind='stable'), 'fail')
 
 def _contradict(source, dups):
     t = dups.table(source)
-    rows = t[_label_apart(source, dups.pairs.a.to_numpy(int), dups.pairs.b.to_numpy(int))] if len(t) else t
-    return _said('labels of duplicates', len(rows), len(rows), f"{plural(len(rows), 'pair', 'pairs')} of one picture with two labels: at least one of each is wrong, or the picture deserves both",
-        'decide by hand, write it into a csv of path and label, and apply it by src.fix(corrections=csv)', rows)
+    odd = _odd_clusters(source, dups)
+    rows = t[t.cluster.isin(odd)].sort_values(['cluster','score'], ascending=[True,False], kind='stable')
+    return _said('labels of duplicates', len(odd), len(odd), f"{plural(len(odd), 'picture stands', 'pictures stand')} under two labels: one of them is wrong, or both hold, or they are two of a kind that only look like one",
+        'decide by hand, write it into a csv of path and label, and apply it by src.fix(corrections=csv); drop_fix leaves these alone', rows)
+
+def _odd_clusters(source, dups)->set:
+    "Numbers of the clusters whose labels contradict each other"
+    p,c = dups.pairs,dups.cluster
+    if not len(p): return set()
+    if not source.classes: return set(p.cluster[_label_apart(source, p.a.to_numpy(int), p.b.to_numpy(int))])
+    df = source.df.assign(cluster=c, label=source.df.label.astype(str))[(c>=0) & (source.df.split!='unlabelled').to_numpy()]
+    n = df.groupby('cluster').label.nunique()
+    return set(n.index[n>1])
 
 # %% ../nbs/11_dups.ipynb #f4af51ca
 def group_fix(
@@ -552,8 +612,8 @@ def drop_fix(
     dups:Duplicates # Of it
 )->dict: # For `source.fix(**...)`
     "All of each cluster but one: the one on the strictest side, of those the largest file; clusters whose labels contradict each other are left to you"
-    df,p = source.df,dups.pairs
-    odd = set(p.cluster[_label_apart(source, p.a.to_numpy(int), p.b.to_numpy(int))]) if len(p) else set()
+    df = source.df
+    odd = _odd_clusters(source, dups)
     t = pd.DataFrame(dict(row=df.index, c=dups.cluster, side=df.split.map(_ORDER), size=[_bytes(o) for o in source.paths], id=df.id))
     t = t[(t.c>=0) & ~t.c.isin(odd)].sort_values(['c','side','size','id'], ascending=[True,False,False,True], kind='stable')
     return dict(drop=list(t.id[t.c.duplicated()]))
@@ -573,12 +633,12 @@ def dup_sheet(
     df,p = source.df,dups.pairs
     if not len(p): return []
     far = (df.split.to_numpy()[p.a]!=df.split.to_numpy()[p.b]).astype(int)
-    apart = _label_apart(source, p.a.to_numpy(int), p.b.to_numpy(int)).astype(int)
+    apart = p.cluster.isin(_odd_clusters(source, dups)).astype(int)
     rank = p.assign(far=far, apart=apart).groupby('cluster').agg(far=('far','max'), apart=('apart','max'), score=('score','min'))
     order = rank.sort_values(['far','apart','score'], ascending=[False,False,True], kind='stable').index[:n]
-    rows = [np.flatnonzero(dups.cluster==c)[:per] for c in order]
-    text = [f'{s} {"" if l is None else l}' for s,l in zip(df.split, df.label)]
-    return [([source.paths[i] for i in r], [text[i] for i in r]) for r in rows]
+    rows,paths = [np.flatnonzero(dups.cluster==c)[:per] for c in order],source.paths
+    text = [f'{s} {"" if l is None else l}: {Path(p).name}' for s,l,p in zip(df.split, df.label, df.path)]
+    return [([paths[i] for i in r], [text[i] for i in r]) for r in rows]
 
 @register_stage('dups', 'Duplicates', 11, cost=lambda p: 2+.006*len(p.source))
 def dups_stage(project:Project)->Result:

@@ -305,8 +305,9 @@ class LabelAudit:
     def __len__(self): return len(self.table)
     @property
     def first(self)->int: # Lines of the queue
-        "How many to look at first"
-        return int(self.table.flag.sum()) if len(self.table) else 0
+        "How many to look at first: those in doubt, and where the model is weak no more than a twentieth"
+        n = int(self.table.flag.sum()) if len(self.table) else 0
+        return min(n, -(-len(self)//20)) if self.share is not None and self.share.weak else n
     @property
     def left(self)->dict: # Reason to count
         "How many labels were not judged, by reason"
@@ -493,10 +494,12 @@ def _share_finding(audit):
 # %% ../nbs/13_labels.ipynb #009ff61f
 def _queue_finding(audit):
     cols = ['path','split','given','suggested','score','like']
-    said = dict(value=audit.first, expected='none', stage='labels', evidence=audit.table[cols].head(50))
-    if not audit.first: return Finding('labels to review', 'pass', implication='no label stands out; the queue is there all the same', **said)
+    said = dict(value=audit.first, stage='labels', evidence=audit.table[cols].head(50))
+    if not audit.first: return Finding('labels to review', 'pass', implication=f'no label stands out; the queue is there all the same', **said)
     top = audit.table[audit.table.flag].split.value_counts()
-    return Finding('labels to review', 'warn', implication=f"look at the first {audit.first:,} of {len(audit):,} ({', '.join(f'{n:,} in {s}' for s,n in top.items())}): a queue and no verdict: {_CHECKED}",
+    sides = f" ({', '.join(f'{n:,} in {s}' for s,n in top.items())})" if len(top)>1 else ''
+    weak = 'a weak model doubts many labels, and these most' if audit.share is not None and audit.share.weak else 'a queue and no verdict'
+    return Finding('labels to review', 'warn', implication=f"look at the first {audit.first:,} of {len(audit):,}{sides}: {weak}, for {_CHECKED}",
         fix='review_csv writes them as a file; fill in the column label where it is wrong, and apply it by source.fix(corrections=…)', **said)
 
 def _left_finding(audit):

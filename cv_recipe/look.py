@@ -121,7 +121,7 @@ def _small_valid(source, least=100):
 def _left_out(source):
     skipped = source.skipped
     if not len(skipped): return None
-    return Finding('files left out', 'warn', len(skipped), 0, f"{plural(len(skipped), 'file')} found and not used: " + ', '.join(f'{n} {w}' for w,n in skipped.why.value_counts().head(3).items()),
+    return Finding('files left out', 'warn', len(skipped), 0, f"{plural(len(skipped), 'file')} found and not used: " + ', '.join(f'{n} {w}' for w,n in skipped.why.value_counts().head(6).items()),
         'look through the list; restore what should be there', 'look', skipped)
 
 # %% ../nbs/10_look.ipynb #b570b493

@@ -22,7 +22,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from .core import Finding, Findings, plural
-from .images import ImageError, open_image
+from .images import ImageError, image_info, open_image
 from .scan import Scan, scan
 from .stage import Project, Result, register_stage, section
 
@@ -199,7 +199,10 @@ def sheet_html(
     return ''.join(f'<div style="display:inline-block;width:{size+8}px;vertical-align:top;font-size:11px;overflow-wrap:anywhere">{_img(p, size)}<br>{c}</div>' for p,c in zip(paths, said))
 
 def _img(path, size)->str:
-    try: im = Image.fromarray(open_image(path, size, resize='pad', oversample=1))
+    try:
+        info = image_info(path)
+        s = size/max(info.width, info.height)
+        im = Image.fromarray(open_image(path, (max(1, round(info.height*s)), max(1, round(info.width*s))), oversample=1))
     except ImageError: im = Image.new('RGB', (size,size), 'silver')
     return _data_uri(im, 'JPEG', quality=80)
 

@@ -176,6 +176,7 @@ def scan(
     store = Store(_base(folder)/'scan'/f'v{SCAN}-{OPENER}', (_RECORD.itemsize,), np.uint8)
     df,files = source.df[['id','path']],{}
     keys = df.id.str.split('.').str[0].tolist()
+    if store.damaged(keys): store.clear(); store = Store(store.folder, (_RECORD.itemsize,), np.uint8)   # a disk that forgets: all is measured anew
     for k,p in zip(keys, df.path): files.setdefault(k, p)
     why = _fill(store, files, source.root, _cores() if workers is None else workers)
     rows = store.rows(keys)

@@ -83,5 +83,5 @@ def strange_stage(project:Project)->Result:
     t = strangers(sc, quality(sc).filter(like='_flag').any(axis=1), project.seed)
     at = t.stranger_score.sort_values(kind='stable').index[:12]
     at = [i for i in at if t.stranger_score[i]<1]
-    html = sheet_html([src.paths[i] for i in at], [f'{t.stranger_score[i]:.2f}' for i in at], 72)
+    html = sheet_html([src.root/sc.df.path[i] for i in at], [f'{t.stranger_score[i]:.2f}' for i in at], 72)
     return Result(stranger_findings(sc, t), [section('Least like the others', text='From the strangest on, with scores; below .5 is a stranger.') | dict(html=html)] if at else [], dict(strangers=int(t.stranger_flag.sum())))

@@ -31,12 +31,15 @@ from .table import LABEL_SEP, KINDS, SOURCE_COLUMNS, cell_text, parse_labels, re
 # %% ../nbs/02_data.ipynb #ed56387d
 def _digest(path):
     "(hash of the file's bytes, '') or ('', why not)"
-    try: data = Path(path).read_bytes()
+    try:
+        with open(path, 'rb') as f: data = f.read()
     except (OSError, ValueError) as e: return '', f"cannot be read: {getattr(e, 'strerror', None) or e}"
     return (hashlib.blake2b(data, digest_size=8).hexdigest(), '') if data else ('', 'empty file')
 
-def _digests(paths):
-    with ThreadPoolExecutor(min(8, 2*(os.cpu_count() or 1))) as ex: return list(progress(ex.map(_digest, paths), 'reading', len(paths)))
+def _digests(paths, step=2000):
+    with ThreadPoolExecutor(min(8, 2*(os.cpu_count() or 1))) as ex:
+        blocks = (ex.map(_digest, paths[i:i+step]) for i in range(0, len(paths), step))   # a block at a time: a million futures are a gigabyte
+        return list(progress((o for b in blocks for o in b), 'reading', len(paths)))
 
 def _number(content):
     "Contents made unique: the second of a kind gets .1, the third .2"
@@ -128,7 +131,7 @@ def _walk(root):
             if len(ok)<len(ns): ns[:] = ok
     return files, folders, skipped
 
-def _rel(path, root): return Path(os.path.relpath(path, root)).as_posix()
+def _rel(path, root): return os.path.relpath(path, root).replace(os.sep, '/')
 
 def _is_text(name):
     try: return bool(name.encode())
@@ -217,7 +220,7 @@ def _make(rows, root, kind, classes, skipped, notes, step, valid=.2, test=.2, se
     "A Source from rows (path, label, group, split) whose files are still to be read"
     if not (0<=valid<1 and 0<=test<1 and valid+test<1): raise ValueError(f"valid={valid}, test={test}: give shares from 0 up, together below 1")
     rows = rows.sort_values('path', kind='stable').reset_index(drop=True)
-    content,why = zip(*_digests([Path(root)/p for p in rows.path])) if len(rows) else ((),())
+    content,why = zip(*_digests([os.path.join(root, p) for p in rows.path])) if len(rows) else ((),())
     bad = np.array([bool(w) for w in why], dtype=bool)
     skipped = pd.concat([skipped, pd.DataFrame(dict(path=rows.path[bad], why=[w for w in why if w]))], ignore_index=True).astype(str)
     df = rows[~bad].assign(content=np.array(content, dtype=object)[~bad]).reset_index(drop=True)

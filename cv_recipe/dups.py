@@ -121,7 +121,7 @@ def near_rows(
 def _everyone(n, step=1024):
     for i in range(0, n, step): yield np.arange(i, min(n, i+step)),np.arange(n)
 
-def _cells(x, y, seed, probes=10, step=4096)->Iterator[tuple[np.ndarray,np.ndarray]]:
+def _cells(x, y, seed, probes=10, step=2048)->Iterator[tuple[np.ndarray,np.ndarray]]:
     "Who asks and who is asked, cell by cell"
     n,m = len(y),int(2*len(y)**.5)
     centre = y[np.sort(np.random.default_rng(seed).permutation(n)[:m])]
@@ -455,11 +455,11 @@ def _near(source, scanned, rows, feats, bars, within, seed):
     n,rng = len(rows),np.random.default_rng(derive_seed(seed, 'duplicates'))
     if n<2: return pd.DataFrame(dict(i=[], j=[], kind=[], score=[])).astype(dict(i=int, j=int, kind=object)),0
     take = lambda i: scanned.gray(rows[i])
-    d = np.concatenate([describe(take(np.arange(i, min(n, i+4096)))) for i in range(0, n, 4096)])
+    d = np.concatenate([describe(take(np.arange(i, min(n, i+1024)))) for i in range(0, n, 1024)])
     kinds = np.flatnonzero(_first_of_kind(d))
     some = rng.permutation(kinds)
     white,ref = whitener(take(np.sort(some[:1000]))),take(np.sort(some[:512]))
-    spread,usual = (np.concatenate(o) for o in zip(*(chance(take(np.arange(i, min(n, i+4096))), white, ref) for i in range(0, n, 4096))))
+    spread,usual = (np.concatenate(o) for o in zip(*(chance(take(np.arange(i, min(n, i+1024))), white, ref) for i in range(0, n, 1024))))
     t = scanned.df.iloc[rows]
     large,paths = np.minimum(t.width, t.height).to_numpy()>=bars.detail,[source.root/p for p in t.path]
     equal = _equal(take, lambda i: scanned.mini(rows[i]), t[['width','height']].to_numpy(), paths, within)

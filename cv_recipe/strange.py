@@ -49,9 +49,9 @@ def strangers(
     one,n = rows[first],len(first)
     res = pd.DataFrame(dict(layout=0., detail=0., stranger_score=1., stranger_flag=False), index=range(len(ids)))
     if n<20: return res
-    sample = np.sort(np.random.default_rng(derive_seed(seed, 'strangers')).permutation(n)[:2000])
+    sample = np.sort(np.random.default_rng(derive_seed(seed, 'strangers')).permutation(n)[:1000])
     white = whitener(scanned.gray(one[sample]), rank=128)
-    steps = [one[i:i+4096] for i in range(0, n, 4096)]
+    steps = [one[i:i+1024] for i in range(0, n, 1024)]
     layout = nearest_far(np.concatenate([describe(scanned.gray(i)) for i in steps]), seed=seed)
     detail = nearest_far(np.concatenate([white(scanned.gray(i)) for i in steps]), seed=seed)
     res.loc[rows, ['layout','detail']] = np.stack([layout, detail], 1)[code]

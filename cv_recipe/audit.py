@@ -163,8 +163,9 @@ def _quality_stage(a):
     for k,o in QUALITY.items():
         at = t.index[t[f'{k}_flag']]
         at = at[np.lexsort((sc.df.id[at], t[f'{k}_score'][at]))][:_WORST]
-        n = int(t[f'{k}_flag'].sum())
-        if k=='unreadable': html = section('', sc.df.loc[at, ['path','why']], n=_WORST)['html'] if n else ''
+        lost = a.findings[k].evidence if k=='unreadable' else None
+        n = int(t[f'{k}_flag'].sum()) if lost is None else len(lost)
+        if lost is not None: html = section('', lost[['path','why']], n=_WORST)['html']
         else: html = sheet_html([src.root/p for p in sc.df.path[at]], sc.df.path[at], 104) if n else ''
         if n: parts.append(dict(title=f"{k.replace('_', ' ')}: {plural(n, 'image')}", text=f'{o.what}; {o.implication}. The {min(n, _WORST)} worst, worst first.', html=html))
     return dict(name='quality', title='Quality of the files', seconds=a.seconds.get('Reading files', 0)+a.seconds.get('Quality', 0), sections=parts)

@@ -499,7 +499,7 @@ def _queue_finding(audit):
     top = audit.table[audit.table.flag].split.value_counts()
     sides = f" ({', '.join(f'{n:,} in {s}' for s,n in top.items())})" if len(top)>1 else ''
     weak = 'a weak model doubts many labels, and these most' if audit.share is not None and audit.share.weak else 'a queue and no verdict'
-    return Finding('labels to review', 'warn', implication=f"look at the first {audit.first:,} of {len(audit):,}{sides}: {weak}, for {_CHECKED}",
+    return Finding('labels to review', 'warn', implication=f"look at the first {audit.first:,} of {len(audit):,}{sides}: {weak}; {_CHECKED}",
         fix='review_csv writes them as a file; fill in the column label where it is wrong, and apply it by source.fix(corrections=…)', **said)
 
 def _left_finding(audit):

@@ -450,6 +450,7 @@ def _first_of_kind(d)->np.ndarray:
     first[pairs[np.einsum('ij,ij->i', d[pairs[:,0]], d[pairs[:,1]])>.97, 1]] = False
     return first
 
+# %% ../nbs/11_dups.ipynb #808efd02
 def _near(source, scanned, rows, feats, bars, within, seed):
     "Pairs of different content: table of i, j, kind, score; and how many were compared"
     n,rng = len(rows),np.random.default_rng(derive_seed(seed, 'duplicates'))
@@ -562,6 +563,7 @@ def _alike(source, t, dups):
     return _said('near duplicates', len(rows), len(rows), f"{plural(len(rows), 'pair shows', 'pairs show')} one picture in two files, or two that can hardly be told apart ({kinds}); with exact copies {plural(n, 'image adds', 'images add')} nothing of {'its' if n==1 else 'their'} own",
         'look at the sheet; src.fix(**drop_fix(src, dups)) keeps one of each, src.fix(**group_fix(src, dups)) keeps them on one side of the split', rows)
 
+# %% ../nbs/11_dups.ipynb #1e8db445
 def _unsplit(dups):
     n = int(dups.cluster.max(initial=-1))+1
     return Finding('duplicates across the split', 'skip', expected=0, stage='dups', implication='no split was given, so none can leak' + (f"; when one is drawn, {plural(n, 'cluster')} must each stay on one side: src.fix(**group_fix(src, dups)) sees to it" if n else ''))

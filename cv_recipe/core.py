@@ -62,6 +62,7 @@ class Finding:
     implication:str='' # What follows for the reader's model
     fix:str='' # What to do about it
     stage:str='' # Which stage of the recipe says so
+    fault:str='' # The fault it names, a word of a published list, where it names one
     evidence:Any=field(default=None, compare=False, repr=False) # A figure, a table, or rows
 
     def __post_init__(self):

@@ -32,7 +32,16 @@ from .labels import *
 from .loader import *
 from .pipe import *
 from .baselines import *
+from .aside import *
+from .enters import *
+from .aligned import *
+from .scored import *
+from .inside import *
+from .learns import *
+from .verify import *
+from .watch import *
 from .gates import *
+from .dynamics import *
 from .finetune import *
 from .report import *
 from .export import *

@@ -8,10 +8,11 @@ Docs: https://cv-recipe.github.io/cv_recipe/gates.html.md"""
 
 # %% auto #0
 __all__ = ['loss_at_start', 'gate_init', 'one_batch', 'gate_one_batch', 'batch_picture', 'gate_blank', 'gate_seed',
-           'gate_capacity', 'gates_stage']
+           'capacity_pair', 'gate_capacity', 'gates_stage']
 
 # %% ../nbs/24_gates.ipynb #f2993031
 import math, tempfile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .runs import Ledger
 from .stage import Project, Result, register_stage, section
 from .stats import bootstrap
 from .task import Task, task_for
+from .verify import verify
 
 # %% ../nbs/24_gates.ipynb #d3c3beb4
 def loss_at_start(
@@ -141,6 +143,21 @@ def gate_seed(
     return Finding('the same seed, the same numbers', 'fail', implication='two runs of one config differ, so no difference between configs can be told from chance', fix='set threads, and look for a generator that no seed reaches', **said)
 
 # %% ../nbs/24_gates.ipynb #0be28fce
+_LARGER = dict(zip(('test_resnet','resnet10t','resnet18'), ('resnet10t','resnet18','resnet34')))
+
+def capacity_pair(
+    source:Any, # A `Source`
+    config:Config, # Of the smaller network
+    ledger:Ledger, # Where both runs are kept
+    seed:int=0, # Of both
+    steps:int=60, # Of each
+    **kwargs:Any # For `fit`, such as `threads`
+)->tuple[float,float]|None: # Training losses of the smaller and the larger; None where no larger one is known
+    "Two short trainings from scratch that differ by the size of the network alone"
+    if config.arch not in _LARGER: return None
+    pair = [config.but(arch=a, weights='random', steps=steps) for a in (config.arch, _LARGER[config.arch])]
+    return tuple(fit(source, c, ledger, seed, train_preds=True, **kwargs).metrics['train_loss'] for c in pair)
+
 def gate_capacity(
     small:float, # Training loss of the smaller network
     large:float, # Of the larger, after as many steps
@@ -175,8 +192,16 @@ def gates_stage(project:Project)->Result:
     kept,small = batch.array('train'),source if len(source.train)<=1000 else source.subset(1000, split='train')
     learned = gate_one_batch(kept['pred'], kept['target'], task, batch.metrics['train_loss'], task.loss_at_init(kept['target'], task.init_bias(kept['target'])))
     seen,blank = (short(_less(small), inputs=o).array('valid') for o in ('images','zeros'))
-    found = [start, learned, gate_blank(seen, blank, task)]
+    found = [start, learned, gate_blank(seen, blank, task), *_verified(source, c, w, project)]
     return Result(Findings(found), [section('One batch, learned by heart', _picture(source, kept, task, c, project), 'label, and in brackets the prediction where it differs')], dict(size=c.size))
+
+def _verified(source, c, w, project):
+    "The gates of `verify` that do not pass, and one line for the rest; and whether the seed repeats"
+    all_ = verify(get_learner(get_dls(source, c, w, project.device, project.cache)), quick=True, seed=project.seed)
+    bad,n = all_.only('fail','warn'),len(all_.only('pass'))
+    rest = Finding('further gates on pipeline, network, loss and first steps', 'pass', f'{n} of {n+len(bad)} pass', expected='all', stage='gates', evidence=all_.df[['name','verdict','value']])
+    again = gate_seed(source, _small(c, w), project.seed, threads=project.threads, device=project.device, folder=project.cache, task=project.task)
+    return [*(replace(o, stage='gates') for o in bad), *([rest] if n else []), again]
 
 def _less(source): return source if len(source.valid)<=500 else source.subset(500, split='valid')
 

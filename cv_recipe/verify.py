@@ -52,7 +52,7 @@ def _line(e): return f'{type(e).__name__}: {(str(e).strip().splitlines() or [""]
 def _of_fit(name, which):
     return Gate(name, lambda p: untold(name, f'takes a second training from scratch: {which} asks it of a source and a config'))
 
-_BEFORE,_LATE = ('weights are numbers','each image for itself','the input arrives'),('loss at init',)
+_BEFORE,_LATE = ('weights are numbers','each image for itself','units differ','the input arrives'),('loss at init',)
 
 GATES = [Gate('a batch can be drawn', gate_batch), Gate('the network takes it', gate_forward), *(g for g in INSIDE if g.name in _BEFORE), *ENTERS, *ALIGNED,
     *(g for g in SCORED if g.name not in _LATE), *(g for g in INSIDE if g.name not in _BEFORE), *(g for g in SCORED if g.name in _LATE), *LEARNS,

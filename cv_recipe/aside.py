@@ -108,7 +108,7 @@ def blame(
     "A finding that names a fault"
     if fault and fault not in NAMED_FAULTS: raise ValueError(f"{fault!r} is none of the faults: {', '.join(NAMED_FAULTS)}")
     what,how = NAMED_FAULTS[fault] if fault else ('', 'follow one image from the file to the loss')
-    return Finding(name, verdict, value, expected, implication or what, fix or how, 'verify', fault, evidence)
+    return Finding(name, verdict, value, expected, implication or what, fix or how, 'verify', evidence, fault)
 
 def fine(
     name:str, # What was looked at

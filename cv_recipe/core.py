@@ -62,8 +62,8 @@ class Finding:
     implication:str='' # What follows for the reader's model
     fix:str='' # What to do about it
     stage:str='' # Which stage of the recipe says so
-    fault:str='' # The fault it names, a word of a published list, where it names one
     evidence:Any=field(default=None, compare=False, repr=False) # A figure, a table, or rows
+    fault:str='' # The fault it names, a word of a published list, where it names one
 
     def __post_init__(self):
         if self.verdict not in VERDICTS: raise ValueError(f"finding {self.name!r}: verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")

@@ -14,7 +14,7 @@ __all__ = ['NAMED_FAULTS', 'blame', 'fine', 'untold', 'Gate', 'state_hash', 'as_
 import copy, hashlib, random, threading, time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -34,7 +34,7 @@ from torch import nn
 from .core import Finding, derive_seed, seeded
 
 # %% ../nbs/23a_aside.ipynb #8419e640
-NAMED_FAULTS = dict(
+_ENTERING = dict(
     labels_shuffled=('labels do not belong to their images', 'print a few files beside their labels; a sorted list, a merge or a second shuffle has parted them'),
     label_shift=('class numbers mean other classes in validation than in training, or than their names say', 'make one vocab from all labels and use it for both splits'),
     label_range=('targets are outside of what the network can say', 'number classes from 0 to n-1, in the order of the vocab, and give the head n outputs'),
@@ -58,6 +58,10 @@ NAMED_FAULTS = dict(
     rows_dropped=('rows are never seen', 'look at drop_last, n, the sampler and the filter of the loader; validation must see every row once'),
     split_leak=('images of validation are in training too', 'remove the copies, or split by group: cv-recipe audit lists them'),
     valid_is_train=('validation is drawn from training', 'split first, and make the two loaders from the two parts'),
+)
+
+# %% ../nbs/23a_aside.ipynb #d74bc2d7
+_INSIDE = dict(
     softmax_twice=('probabilities enter a loss that expects logits', 'remove the softmax or sigmoid at the end of the model'),
     softmax_missing=('logits enter a loss that expects probabilities', 'use CrossEntropyLoss for NLLLoss, BCEWithLogitsLoss for BCELoss'),
     wrong_loss=('the loss is one for another kind of label', 'take CrossEntropyLossFlat for one class an image, BCEWithLogitsLossFlat for several, MSELossFlat for numbers'),
@@ -93,6 +97,8 @@ NAMED_FAULTS = dict(
     lr_low=('the rate is so low that nothing will be learned', 'learn.lr_find(); for Adam 1e-3 or so'),
     decay_high=('weight decay pulls weights to zero faster than they learn', 'wd of .3 at most, .01 mostly'),
 )
+
+NAMED_FAULTS = _ENTERING | _INSIDE
 
 # %% ../nbs/23a_aside.ipynb #df85267b
 def blame(

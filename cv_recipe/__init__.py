@@ -16,7 +16,7 @@
 - `cv_recipe.features`: What a frozen network sees in each image, computed once and kept by content
 - `cv_recipe.final`: The shipped model against the test images, once, and the look is counted
 - `cv_recipe.finetune`: The safe road to a good model: a frozen probe, then the whole network, one cycle, mild augmentation
-- `cv_recipe.gates`: Three questions that a broken pipeline cannot answer: the loss before the first step, one batch learned by heart, and the same with the images blanked
+- `cv_recipe.gates`: Questions that a broken pipeline cannot answer: the loss before the first step, one batch learned by heart, the same with the images blanked, and the same again
 - `cv_recipe.images`: One opener for every file: the right way up, in 8 bits, at the size asked for, or one line that says why not
 - `cv_recipe.inside`: Gates on the network itself: what is frozen, what is dead, what mixes one image with another, and whether the input arrives at all
 - `cv_recipe.labels`: Which labels to look at first, and how many are wrong, if that can be told

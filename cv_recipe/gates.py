@@ -1,6 +1,6 @@
-"""Three questions that a broken pipeline cannot answer: the loss before the first step, one batch learned by heart, and the same with the images blanked
+"""Questions that a broken pipeline cannot answer: the loss before the first step, one batch learned by heart, the same with the images blanked, and the same again
 
-`gate_init` holds the loss before training against what the class counts say it must be, `gate_one_batch` asks the network to learn sixteen images by heart, `gate_blank` compares a short training with one whose images are blank. Each gives a `Finding` with its value, its band and, where it fails, what to look at. The stage `gates` runs all three before time is spent on training.
+`gate_init` holds the loss before training against what the class counts say it must be, `gate_one_batch` asks the network to learn sixteen images by heart, `gate_blank` compares a short training with one whose images are blank. Each gives a `Finding` with its value, its band and, where it fails, what to look at. `gate_seed` and `gate_capacity` ask for a second training: the same again, and one of a larger network. The stage `gates` asks them, but for the last, and `verify` as well, before time is spent on training.
 
 Docs: https://cv-recipe.github.io/cv_recipe/gates.html.md"""
 
@@ -181,7 +181,7 @@ def _cost(project):
 
 @register_stage('gates', 'Gates', 24, needs=('baselines',), cost=_cost, optional=True)
 def gates_stage(project:Project)->Result:
-    "The first three gates, on the user's data"
+    "The gates, on the user's data"
     source,task = project.source,project.task
     c,w = resolve(project_config(project), source, project.folder, project.seed)
     def short(src, **kwargs): return fit(src, _small(c, w).but(steps=_STEPS, **kwargs), project.ledger, project.seed, project.threads, project.device, stage='gates', train_preds='bs' in kwargs, folder=project.cache, board=False, task=task)
@@ -195,6 +195,7 @@ def gates_stage(project:Project)->Result:
     found = [start, learned, gate_blank(seen, blank, task), *_verified(source, c, w, project)]
     return Result(Findings(found), [section('One batch, learned by heart', _picture(source, kept, task, c, project), 'label, and in brackets the prediction where it differs')], dict(size=c.size))
 
+# %% ../nbs/24_gates.ipynb #ba3adb5d
 def _verified(source, c, w, project):
     "The gates of `verify` that do not pass, and one line for the rest; and whether the seed repeats"
     all_ = verify(get_learner(get_dls(source, c, w, project.device, project.cache)), quick=True, seed=project.seed)

@@ -21,7 +21,7 @@ from cv_recipe.verify import cause, verify
 def pets(d, w):
     "Intro tutorial: file names to labels, Resize, aug_transforms, a frozen body"
     files = get_image_files(d/'trashnet')
-    def label_func(f): return re.match(r'([a-z]+)\d+', f.name)[1]
+    def label_func(name): return re.match(r'([a-z]+)\d+', name)[1]
     dls = ImageDataLoaders.from_name_func(d, files, label_func, valid_pct=.2, seed=42, item_tfms=Resize(128), batch_tfms=aug_transforms(size=96), bs=32, num_workers=0)
     return vision_learner(dls, resnet18, metrics=error_rate, pretrained=False)
 

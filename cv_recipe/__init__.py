@@ -25,6 +25,7 @@
 - `cv_recipe.loader`: fastai's DataLoaders on the cache: a batch is one gather, and everything fastai does with a loader still works
 - `cv_recipe.look`: How many of what, how large, and what do they look like?
 - `cv_recipe.model`: Any timm model, with weights that are known by tag and hash, and a plain word when there are none
+- `cv_recipe.parts`: Tricks by name: a `Config` names a part, and the part is found when it is needed
 - `cv_recipe.pipe`: `Config` says every decision, `fit` is the one door through which anything trains
 - `cv_recipe.planted`: Two sets of image files that need no download: real digits, and drawn scenes whose every fault is known
 - `cv_recipe.probe`: A linear model on any numbers, for any kind of label, with the strength of its penalty chosen on rows it did not see

@@ -20,6 +20,7 @@ from .runs import *
 from .engine import *
 from .stage import *
 from .task import *
+from .parts import *
 from .model import *
 from .features import *
 from .probe import *

@@ -29,18 +29,20 @@ from .core import atomic_write, cache_dir, pick_device, plain, plural, progress,
 from .images import OPENER, ImageError, open_image, target_size
 from .layout import IMAGE_SUFFIXES, is_hidden
 from .model import Weights, arch_tag, as_input, create_model
+from .parts import SWITCHES
 from .runs import versions
 from .task import TASKS, Task
 
 # %% ../nbs/72_export.ipynb #40f0fb3a
 CREATE_ARGS = frozenset('''act_layer attn_drop_rate aux_head bn_eps bn_momentum class_token drop_block_rate drop_path_rate drop_rate dynamic_img_pad dynamic_img_size
-    fc_norm global_pool img_size init_values norm_layer output_stride pad_type patch_drop_rate patch_size pos_drop_rate proj_drop_rate
+    fc_norm global_pool img_size init_values norm_layer output_stride pad_type parts patch_drop_rate patch_size pos_drop_rate proj_drop_rate
     qkv_bias reg_tokens strict_img_size window_size'''.split())
 
 def _check_create(create, where):
     "Raise unless `create` is made of known names and plain values"
     def ok(v): return isinstance(v, (bool,int,float,str)) or isinstance(v, (list,tuple)) and all(isinstance(o, (int,float)) for o in v)
-    bad = next((k for k,v in create.items() if k not in CREATE_ARGS or not ok(v)), None)
+    def ours(k, v): return k=='parts' and isinstance(v, dict) and all(f in SWITCHES and SWITCHES[f].at=='model' and (isinstance(o, str) or isinstance(o, dict) and all(map(ok, o.values()))) for f,o in v.items())
+    bad = next((k for k,v in create.items() if k not in CREATE_ARGS or not (ours(k, v) if k=='parts' else ok(v))), None)
     if bad is None: return
     why = f"give a plain value, not {type(create[bad]).__name__}" if bad in CREATE_ARGS else f"names that travel are {', '.join(sorted(CREATE_ARGS))}"
     raise ValueError(f"{where}: create argument {bad!r} can't be kept: {why}")

@@ -69,6 +69,9 @@ class RowSets(Datasets):
 class CacheDL(TfmdDL):
     "A fastai loader that takes a batch from the cache in one go"
     def __init__(self, dataset, bs=64, num_workers=0, **kwargs): super().__init__(dataset, bs=bs, num_workers=0, **kwargs)
+    def shuffle_fn(self, idxs):
+        w = getattr(self.dataset, 'row_weights', None)
+        return super().shuffle_fn(idxs) if w is None else self.rng.choices(idxs, weights=w, k=len(idxs))
     def create_batches(self, samps):
         at_once = isinstance(self.dataset, RowSets) and self.dataset.plain() and not self.after_item.fs and not self.before_batch.fs
         if not at_once: yield from super().create_batches(samps); return
@@ -164,7 +167,8 @@ def cache_loaders(
     resize:str='crop', # With which the cache was made
     inputs:str='images', # As `ToInput` takes it
     task:Task|None=None, # None finds it
-    device:str='cpu' # Where batches go
+    device:str='cpu', # Where batches go
+    row_weights:np.ndarray|None=None # How often each row of the source is drawn in training, one to another; None says each once an epoch
 )->CacheLoaders: # `train` shuffled, `valid` whole and in order
     "fastai DataLoaders for `source`"
     task = task or task_for(source)
@@ -173,8 +177,10 @@ def cache_loaders(
     for name,p in zip(('train','valid'), parts):
         if not p: raise ValueError(f"no {name} image that can be read ({plural(int((source.df.split==name).sum()), 'row')} in the Source): split(valid=.2) deals anew")
     dsets = row_sets(source, cache, task, resize, splits=parts)
+    train_ds = dsets.train
+    if row_weights is not None: train_ds.row_weights = np.asarray(row_weights, dtype=float)[parts[0]].tolist()
     last = [*([Augment(aug)] if aug else []), ToInput(mean, std, inputs)]
-    train = CacheDL(dsets.train, bs=min(bs, len(parts[0])), shuffle=True, after_batch=last, drop_last=len(parts[0])%min(bs, len(parts[0]))==1<len(parts[0]))
+    train = CacheDL(train_ds, bs=min(bs, len(parts[0])), shuffle=True, after_batch=last, drop_last=len(parts[0])%min(bs, len(parts[0]))==1<len(parts[0]))
     res = CacheLoaders(train, CacheDL(dsets.valid, bs=bs, after_batch=last), device=torch.device(device))
     res.task = task
     return res

@@ -24,6 +24,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from .core import Finding, atomic_write, derive_seed, seeded
+from .parts import part
 
 # %% ../nbs/08_model.ipynb #bde64700
 def arch_tag(
@@ -231,6 +232,7 @@ def create_model(
     weights:Weights|str, # As resolved, or a timm name that is resolved now
     n_out:int=0, # Outputs of the head; 0 leaves it out and gives pooled features
     in_chans:int=3, # Channels of the input
+    parts:dict|None=None, # Pooling and head by name, as `Config` has them
     **kwargs:Any # For timm.create_model, such as drop_rate
 )->nn.Module: # In eval mode, on the CPU
     "A timm model with these weights and a head of `n_out`"
@@ -243,6 +245,7 @@ def create_model(
     with seeded(derive_seed(w.seed, 'model', w.arch, in_chans)): model = _created(w, args)
     with seeded(derive_seed(w.seed, 'head', w.arch, n_out)):
         if own!=n_out: model.reset_classifier(n_out)
+        for field,value in (parts or {}).items(): model = part(field, value)(model, n_out)
     if isinstance(getattr(model, 'pretrained_cfg', None), dict): model.pretrained_cfg.pop('state_dict', None)
     return model.eval()
 

@@ -24,7 +24,7 @@ from .cache import file_lock
 from .core import Finding, Findings, atomic_write, pick_device, plain, plural, stable_hash
 from .export import save_model
 from .model import arch_tag, read_weights
-from .pipe import Config, pick_weights, run_model
+from .pipe import Config, create_args, pick_weights, run_model
 from .report import write_report
 from .runs import Ledger, versions
 from .stage import Project, Result, Stage, in_order, load_stages
@@ -128,7 +128,7 @@ def _ship(self:Recipe, run, score, how):
     if best and not (task.metric.better(score, best['score']) or (score==best['score'] and loss<best['loss'])): return
     (net,w),c = run_model(run, task),Config.from_dict(run.config)
     info = dict(run=run.id, how=how, metric=task.metric.name, valid=score, seed=run.info['seed'], threads=run.info['threads'], source=self.source.fingerprint)
-    save_model(self.folder/'model', net, task, w, c.size, c.resize, c.channels, w.sized(c.size), info)
+    save_model(self.folder/'model', net, task, w, c.size, c.resize, c.channels, create_args(c, w), info)
     self.state['model'] = dict(run=run.id, score=score, loss=loss, how=how, arch=c.arch, size=c.size)
     self._save(report=False)
 

@@ -4,7 +4,7 @@
 
 DIR holds the folders trashnet (photos by class), camvid (street scenes with masks), bccd (blood cells with boxes) and elpv_solar (a csv of numbers). Each pipeline is one function below, as a reader of the tutorials would write it; the state of its Learner is hashed before and after, and training on must give the same numbers as without `verify`. One JSON line a pipeline.
 """
-import argparse, json, os, time, warnings
+import argparse, hashlib, json, os, time, warnings
 from pathlib import Path
 os.environ.update(dict.fromkeys(('OMP_NUM_THREADS','MKL_NUM_THREADS'), os.environ.get('OMP_NUM_THREADS', '2')) | dict(CV_RECIPE_OFFLINE='1'))
 warnings.simplefilter('ignore')
@@ -87,6 +87,14 @@ def plain_pytorch(d, w):
 
 PIPES = dict(pets=pets, multi_label=multi_label, segmentation=segmentation, regression=regression, timm_vit=timm_vit, mixup=mixup, accumulation=accumulation, half=half, frozen=frozen, plain_pytorch=plain_pytorch)
 
+def numbers(learn):
+    "Weights, buffers, the optimizer's averages, losses and the generator: all that training on depends on, and nothing that names an object"
+    h = hashlib.sha256()
+    kept = [v for *_,state,_ in learn.opt.all_params() for v in state.values()]
+    for o in (*learn.model.state_dict().values(), *kept, *learn.recorder.losses, torch.get_rng_state()):
+        h.update(o.detach().cpu().contiguous().numpy().tobytes() if isinstance(o, torch.Tensor) else repr(o).encode())
+    return h.hexdigest()
+
 def trained_on(make, a, ask):
     "The state after two short fits, with or without `verify` between them"
     set_seed(7); learn = make(a.data, a.weights)
@@ -97,7 +105,7 @@ def trained_on(make, a, ask):
         learn.fit(1, cbs=few)
         found = verify(learn, quick=a.quick) if ask else None
         learn.fit(1, cbs=few)
-    return state_hash(learn),found
+    return numbers(learn),found
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -320,7 +320,11 @@ class Patient:
     def left(self)->float: # Seconds; the budget grows with the network, up to three minutes
         wall,busy = time.monotonic()-self.start[0],time.process_time()-self.start[1]
         spent = max(min(wall, busy), wall/4)   # what others do on this machine does not count, as far as that goes
-        return (self.budget if self.budget is not None else 5 if self.quick else min(max(30., 900*self.seconds), 180.))-spent
+        return (self.budget if self.budget is not None else self.allowed)-spent
+    @property
+    def allowed(self)->float: # Seconds; more where a batch takes long to read or to ask
+        per = self._held.get('seconds', .02)+self._held.get('reading', 0.)/5
+        return min(max(5., 60*per), 30.) if self.quick else min(max(30., 900*per), 180.)
     @cached_property
     def copied(self)->Learner: return self.copy()
     @cached_property
@@ -340,13 +344,15 @@ def _or_none(f):
 @patch
 def _first(self:Patient, split):
     "The first batches of an epoch"
-    dl = self.loader(split)
+    dl,began = self.loader(split),time.monotonic()
     if dl is None: return []
     k,cut = (4 if self.quick else 12),(self.epochs(split) or [None])[0]
     if not cut: return [self._sent(_batch(b, self.n_inp)) for b in islice(iter(dl), k)]
     n = max(k, -(-64//max(1, len(cut[0]))))
     while n>1 and sum(map(len, cut[:n]))>512 and n>k//4: n -= 1
-    return [self._sent(b) for b in _read(dl, cut[:n], self.n_inp)]
+    res = [self._sent(b) for b in _read(dl, cut[:n], self.n_inp)]
+    self._held['reading'] = max(self._held.get('reading', 0.), (time.monotonic()-began)/n)
+    return res
 
 @patch
 def _sent(self:Patient, b): return b._replace(xb=to_device(b.xb, self.device), yb=to_device(b.yb, self.device))

@@ -90,7 +90,7 @@ def blank(
     v = x.nan_to_num().flatten(2)
     return (v.amax(2)-v.amin(2)).amax(1)<=1e-6*v.abs().flatten(1).amax(1).clamp(min=1e-6)
 
-def check_images(p:Patient)->Finding: # images_lost
+def check_images(p:Patient)->Finding: # images_lost, augmentation_destroys
     "Do images hold anything, and do they differ?"
     name,bar = 'images differ','each has content of its own'
     for split in ('train','valid'):
@@ -99,11 +99,19 @@ def check_images(p:Patient)->Finding: # images_lost
         none,top = float(blank(x).float().mean()),_most_common(x.flatten(1).nan_to_num(), [len(b.x) for b in getattr(p, split)])
         if none>.9: return blame(name, none, bar, 'augmentation_destroys' if split=='train' and _alive(p) else 'images_lost', f'{none:.0%} of the {split} images are of one colour')
         if top>.9: return blame(name, top, bar, 'images_lost', f'{top:.0%} of the {split} images are the same image')
+        if split=='train' and (faded := _faded(p, x))>.2: return blame(name, faded, bar, 'augmentation_destroys', f'augmentation leaves {faded:.0%} of the images less than a twentieth of their contrast')
         if (said := _some_lost(p, split, x)) is not None: return blame(name, said[0], bar, 'images_lost', said[1], said[2])
     if entering(p, 'train') is None: return untold(name, 'what enters is no stack of images')
     return fine(name, None, bar)
 
 # %% ../nbs/23b_enters.ipynb #0f010d4d
+def _faded(p, x):
+    "The share of training images that have less than a twentieth of the contrast that they have without augmentation, less those the other way round"
+    had = plain_rows(p, 'train')
+    if had is None or len(had[1])<16 or had[1].shape[1:]!=x.shape[1:]: return 0.
+    a,b = (o.nan_to_num().flatten(2).std(2).mean(1) for o in (x[:len(had[1])], had[1]))
+    return float((a<.05*b).float().mean()-(b<.05*a).float().mean())   # where both change from draw to draw, it is no matter of training alone
+
 def _some_lost(p, split, x):
     "(share, what to say, verdict) if some images are blank and should not be"
     had = plain_rows(p, split) if split=='train' and blank(x).any() else None
@@ -113,8 +121,15 @@ def _some_lost(p, split, x):
     rows = [b.rows for b in getattr(p, split)]
     files = [] if any(r is None for r in rows) else [f for i in at[:8] if (f := p.path(split, int(np.concatenate(rows)[i]))) is not None]
     full = _opened(files, .2)[0].flatten(1).std(1)>.01
-    if len(full)>=3: return (share, f'{share:.0%} of the {split} images are of one colour, and their files are not', 'fail') if full.float().mean()>.5 else None
+    if len(full)>=3: return (share, f'{share:.0%} of the {split} images are of one colour, and their files are not', 'fail') if full.float().mean()>.5 and not _by_chance(p, split, at, rows) else None
     return (share, f'{share:.0%} of the {split} images are of one colour', 'fail' if share>=.3 and len(at)>=8 else 'warn') if share>=.1 else None
+
+def _by_chance(p, split, at, rows):
+    "Have some of these blank images content when they are drawn again? Then it is augmentation that blanks them"
+    if split=='valid': new = torch.cat([b.x for b in p.again(split, len(rows))])
+    elif (got := p.raw(split, np.concatenate(rows)[:at[-1]+1])) is not None: new = got[0]   # in the same places
+    else: return False
+    return float((~blank(new[at].float().cpu())).float().mean())>.2
 
 def _alive(p):
     "Are the same rows of training images, if they are not augmented?"

@@ -62,6 +62,7 @@ class _Watch(TorchFunctionMode):
         if name not in _FLOOR and name not in _LIMITS: return func(*args, **kwargs)
         said = self._unit(where, name, x.detach(), given)
         res = func(*args, **kwargs)
+        said['ends'] = said.pop('varies') and not _differ(res.detach(), x)
         self.acts.append(said | dict(mean=float(res.detach().float().mean()), std=float(res.detach().float().std(correction=0))))
         return res
 
@@ -82,10 +83,14 @@ def _unit(self, where, name, x, given):
     "What goes into an activation"
     axis,(floor,lo,hi) = _channel(x, self.layers[-1][1] if self.layers else None),_bounds(name, given)
     others = [d for d in range(x.ndim) if d!=axis]
-    dead = 1-float((x>floor).any(dim=others).float().mean()) if floor is not None and others else 0.
+    fires = x>floor if floor is not None and others else None
+    dead,awake = (0.,1.) if fires is None else (1-float(fires.any(dim=others).float().mean()), float(fires.float().mean()))
     full = float(((x<=lo)|(x>=hi)).float().mean()) if math.isfinite(hi) or math.isfinite(lo) else 0.
-    return dict(layer=where, kind=name, units=x.shape[axis], positions=x[0].numel()//max(1, x.shape[axis]), dead=dead, full=full, after=len(self.layers))
+    return dict(layer=where, kind=name, units=x.shape[axis], positions=x[0].numel()//max(1, x.shape[axis]), dead=dead, full=full, awake=awake, varies=_differ(x), after=len(self.layers))
 _Watch._unit = _unit
+
+def _spread(x): return float((x-x[:1]).abs().max()) if x.ndim and x.numel() else 0.   # of rows
+def _differ(x, beside=None): return _spread(x)>1e-6*(float(x.abs().max()) if beside is None else _spread(beside)) if x.numel() else False
 
 # %% ../nbs/23c_inside.ipynb #c9d642c6
 class _Seen(NamedTuple):
@@ -141,6 +146,7 @@ def _see(p):
     if _not_finite(p.model): return 'weights are no numbers'
     xb,model = _rows(p, 48 if p.quick else 64),_to_eval(copy.deepcopy(p.model))
     if p.n_out is None or xb is None: return f'the model says nothing that can be read: {p.broken or "its inputs or outputs are no tensors"}'
+    if not all(bool(torch.isfinite(x).all()) for x in xb): return 'images that enter are no numbers'
     with torch.no_grad(), _Watch(model) as w: out = _settle(model, xb)
     head = _head(w.layers, p.n_out)
     if head[1] is not None and _one_value(head[1].weight):
@@ -151,11 +157,11 @@ def _see(p):
 # %% ../nbs/23c_inside.ipynb #58858f99
 def activation_stats(
     p:Patient # Under examination
-)->Any: # pandas DataFrame: layer, kind, units, positions, mean, std, dead, full, gate
+)->Any: # pandas DataFrame: layer, kind, units, positions, mean, std, dead, full, awake, gate
     "What each activation of the settled network gives for 48 or 64 training images"
     import pandas as pd
     s = _seen(p)
-    cols = ['layer','kind','units','positions','mean','std','dead','full','gate']
+    cols = ['layer','kind','units','positions','mean','std','dead','full','awake','gate']
     if isinstance(s, str): return pd.DataFrame(columns=cols)
     return pd.DataFrame([o | dict(gate=_is_gate(s.watch, i)) for i,o in enumerate(s.watch.acts)], columns=cols)
 
@@ -282,6 +288,7 @@ def check_alone(
     if chart is None: return blame(name, f'outputs of shape {tuple(w.out.shape)}', 'a row an image', 'batch_mixed')
     if n<2: return untold(name, 'one row is too few')
     if w.stats: return untold(name, 'batch statistics are on in eval mode, and mix all rows')
+    if not bool(torch.isfinite(w.out).all()): return untold(name, 'outputs are no numbers')
     leak = float((chart-chart.diag().diag()).max()/chart.max().clamp_min(1e-30))
     if leak<=1e-4: return fine(name, leak, expected, chart_picture(chart))
     over = w.softmax or bool((w.out>=0).all()) and w.out.ndim>1 and bool(((w.out.sum(0)-1).abs()<1e-3).all())
@@ -384,17 +391,23 @@ def _fans(m, w):
     k = w[0,0].numel()
     return (w.shape[0]//m.groups*k, w.shape[1]*k) if isinstance(m, _ConvTransposeNd) else (w.shape[1]*k, w.shape[0]//m.groups*k)
 
+def _sizes(p):
+    "(std·√fan, layer) of hidden layers, the largest first"
+    def size_of(m, w): return float(w.detach().norm())*(min(_fans(m, w))/w.numel())**.5
+    return sorted([(size_of(*o[1:]), o) for o in _parts(p)[0] if o[2].numel()>=64 and min(_fans(*o[1:]))>=8], key=lambda o: -o[0])
+
+def _too_large(p):
+    "(std·√fan, name) of the largest layer that is as drawn and beyond the bar, or None"
+    size = _sizes(p)
+    bar = 4 if size and size[len(size)//2][0]>4 else 10   # most layers, or one
+    return next(((v, o[0]) for v,o in size if v>bar and looks_drawn(o[2])), None)
+
 def check_weights(
     p:Patient # Under examination
 )->Finding: # 'oversized_init' if it fails
     "Are weights as drawn of a usual size?"
-    name,expected = 'size of weights','std·√fan of 4 at most, 10 in a layer'
-    hidden,(k,head) = _parts(p)
-    def size_of(m, w): return float(w.detach().norm())*(min(_fans(m, w))/w.numel())**.5
-    size = sorted([(size_of(*o[1:]), o) for o in hidden if o[2].numel()>=64 and min(_fans(*o[1:]))>=8], key=lambda o: -o[0])
-    bar = 4 if size and size[len(size)//2][0]>4 else 10   # most layers, or one
-    big = next(((v, o[0]) for v,o in size if v>bar and looks_drawn(o[2])), None)
-    most = size[0][0] if size else 0.
+    name,expected,head = 'size of weights','std·√fan of 4 at most, 10 in a layer',_parts(p)[1][1]
+    big,most = _too_large(p),next((v for v,_ in _sizes(p)), 0.)
     if big: return blame(name, big[0], expected, 'oversized_init', f'{big[1] or "the model"}: weights are drawn far too large')
     s = _seen(p)
     if isinstance(s, str) or head is None or p.kind not in ('single','multi','segment'): return fine(name, most, expected)
@@ -404,31 +417,32 @@ def check_weights(
 
 # %% ../nbs/23c_inside.ipynb #41bbd5fb
 def _worst(p, which, kinds):
-    "(share, layer, table) of the worst layer that may be judged"
+    "(share, layer, share that is awake, table) of the worst layer that may be judged"
     table = activation_stats(p)
     judged = table[~table.gate.astype(bool) & (table.units>=8) & table.kind.isin(kinds)]
-    if not len(judged): return 0.,'',table
+    if not len(judged): return 0.,'',1.,table
     row = judged.loc[judged[which].idxmax()]
-    return float(row[which]),row.layer or 'the model',table
+    return float(row[which]),row.layer or 'the model',float(row.awake),table
 
-def _units(p, name, which, kinds, fault, bars):
+def _units(p, name, which, kinds, fault, bar, sure):
+    "Nothing is said below `bar`; above, a warning, or a fault where the share is .95 or `sure(awake)`"
     if isinstance(s := _seen(p), str): return untold(name, s)
-    share,at,table = _worst(p, which, kinds)
-    expected = f'less than {bars[0]:.0%} in each layer'
-    if share>=bars[0]: return blame(name, f'{share:.0%} of {at}', expected, fault, verdict='fail' if share>=bars[1] else 'warn', evidence=table)
+    share,at,awake,table = _worst(p, which, kinds)
+    expected = f'less than {bar:.0%} in each layer'
+    if share>=bar: return blame(name, f'{share:.0%} of {at}', expected, fault, verdict='fail' if share>=.95 or sure(awake) else 'warn', evidence=table)
     return fine(name, share, expected, table)
 
 def check_dead(
     p:Patient # Under examination
 )->Finding: # 'dead_units' if it fails
     "Are there layers whose units are silent for all images?"
-    return _units(p, 'dead units', 'dead', [*_FLOOR,'hardtanh'], 'dead_units', (.85, .95))
+    return _units(p, 'dead units', 'dead', [*_FLOOR,'hardtanh'], 'dead_units', .85, lambda awake: awake<1e-3)
 
 def check_full(
     p:Patient # Under examination
 )->Finding: # 'saturated_units' if it fails
     "Are there layers whose units are at their limits?"
-    return _units(p, 'units at their limits', 'full', _LIMITS, 'saturated_units', (.8, .95))
+    return _units(p, 'units at their limits', 'full', _LIMITS, 'saturated_units', .8, lambda awake: _too_large(p) is not None)
 
 # %% ../nbs/23c_inside.ipynb #98a17bf9
 def _dropped(p):
@@ -467,14 +481,30 @@ def check_batch(
     return blame(name, 1, expected, 'tiny_batch', 'the last batch of an epoch has one row', 'warn', fix='drop_last=True in the training loader')
 
 # %% ../nbs/23c_inside.ipynb #58e82686
+def _ended(s):
+    "(fault, what follows) where the input gets into the network and is stopped; None where it does not get in"
+    a = next((a for i,a in enumerate(s.watch.acts) if a['ends'] and not _is_gate(s.watch, i)), None)
+    if a: return ('dead_units' if a['dead']>.5 else 'saturated_units', f'images differ before {a["layer"] or "the activation"}, and are all alike behind it: its units are {"silent" if a["dead"]>.5 else "at their limits"} for all of them')
+    return ('output_clipped', 'outputs are all at the limit of what the end of the network lets through') if _cut_off(s) else None
+
+def _cut_off(s):
+    "Does the last layer tell images apart, and lie all that it says beyond what the end of the network lets through?"
+    if s.head[1] is None: return False
+    said,few = [],tuple(x[:8] for x in s.xb)
+    def swap(m, args, o): said.append(o.detach()); return 3*torch.randn_like(o)
+    hook = s.head[1].register_forward_hook(swap)
+    try: out,_ = _say(s.model, few),_say(s.model, tuple(x.roll(1, 0) for x in few))   # the same draws in both
+    finally: hook.remove()
+    return _share(*said[:2])>1e-6 and _differ(out)
+
 def check_input(
     p:Patient # Under examination
-)->Finding: # 'input_ignored' if it fails
+)->Finding: # 'input_ignored' if it fails; 'dead_units', 'saturated_units' or 'output_clipped' where that is why
     "Do outputs depend on what enters?"
     name,expected,s = 'the input arrives','outputs that differ for other images, noise or zeros',_seen(p)
     if isinstance(s, str): return untold(name, s)
     lost,k = _ignored(p),len(s.xb)
-    if len(lost)==k: return blame(name, 'the same outputs whatever enters', expected, 'input_ignored')
+    if len(lost)==k: return blame(name, 'the same outputs whatever enters', expected, *(_ended(s) or ('input_ignored',)))
     if lost: return blame(name, f'input {lost[0]+1} of {k} changes nothing', expected, 'input_ignored', verdict='warn')
     return fine(name, 'outputs differ', expected)
 

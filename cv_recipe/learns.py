@@ -284,12 +284,18 @@ def _moves(rec):
     still = due & ~moved & ((rates==0) | (rates*pull>1e-6) | (~moved[due].any() & (rates>1e-7)))
     return still,due,rates
 
+def _rows_due(p):
+    "(rows that are added up for a step, rows of an epoch) where an epoch brings less than a step, or None"
+    rows,n = max((cb.n_acc for cb in p.learn.cbs if isinstance(getattr(cb, 'n_acc', None), int)), default=0),len((p.orders('train') or [()])[0])
+    return (rows, n) if rows>n>0 else None
+
 def weights_move(
     p:Patient # As `patient` gives it
 )->Finding: # never_updated
     "Does every weight with a gradient change?"
     name,rec = 'weights change',steps_of(p)
     if (why := _stopped(rec)): return untold(name, f'training stopped: {why}')
+    if (due := _rows_due(p)): return blame(name, f'a step each {due[0]:,} rows', f'one in an epoch of {due[1]:,} or more', 'never_updated', 'gradients are added up over more rows than an epoch has', fix='n_acc counts rows: two to eight times the batch size')
     still,due,rates = _moves(rec)
     scaled = not any(rec.stepped) and any(rec.kept)
     if scaled: return untold(name, f'gradients were added up over {plural(len(rec.losses), "batch", "batches")} and no step came')
@@ -567,7 +573,9 @@ def loss_falls(
     if not math.isfinite(rec.start) and not np.isfinite(rec.losses).any(): return blame(name, rec.start, 'a number', '', 'the loss is no number before anything was trained', fix='look for a log of 0 or a division by 0 in the loss, and for NaN in images and weights')
     said = dict(value=f'{rec.start:.3g} to {rec.end:.3g}', expected='down, or as it was', evidence=_losses(rec))
     if not _exploded(p, rec): return fine(f'{name}', **said)
-    return blame(name, **said, fault='lr_high' if _second(_shares(rec, .9) or [0.])>=.05 else '', implication=f'the loss explodes within {plural(len(rec.losses), "step")}')
+    fault = 'lr_high' if _second(_shares(rec, .9) or [0.])>=.05 else ''
+    verdict = 'fail' if fault or not np.isfinite([*rec.losses, rec.end]).all() else 'warn'   # few rows under batch statistics can do that for a step or two
+    return blame(name, **said, fault=fault, verdict=verdict, implication=f'the loss explodes within {plural(len(rec.losses), "step")}')
 
 # %% ../nbs/23e_learns.ipynb #8571d34f
 LEARNS = [Gate('optimizer holds the model', holds_all), Gate('steps go downhill', goes_downhill), Gate('weights change', weights_move), Gate('gradients arrive', gradient_arrives),

@@ -3,8 +3,11 @@
 - `cv_recipe.aligned`: Gates on pairs: an image and its label, a mask and its image, one augmentation and the next
 - `cv_recipe.aside`: A Learner on the table: whatever is asked of it, it gets up as it lay down
 - `cv_recipe.audit`: All that can be found out about a data set before anything is trained on it, in one page and four tables
+- `cv_recipe.augment`: TrivialAugment, patches blotted out, and augmentation that comes in gradually
+- `cv_recipe.average`: The last steps jump around the place where they should end, and their mean lies in it
 - `cv_recipe.baselines`: What does no model score, what does colour alone, what does a frozen network?
 - `cv_recipe.cache`: Decode every image once, keep it as uint8 on disk, and take a batch with one gather
+- `cv_recipe.cards`: What each trick is believed to bring, what it was measured to bring, what it costs, and when to leave it
 - `cv_recipe.cli`: `cv-recipe run photos/` and what goes with it
 - `cv_recipe.core`: What every other room stands on: findings, seeds, files that are whole or absent, and a choice of device
 - `cv_recipe.data`: A data set as one table: a row an image, known by its content, on one side of the split for good
@@ -17,6 +20,8 @@
 - `cv_recipe.final`: The shipped model against the test images, once, and the look is counted
 - `cv_recipe.finetune`: The safe road to a good model: a frozen probe, then the whole network, one cycle, mild augmentation
 - `cv_recipe.gates`: Questions that a broken pipeline cannot answer: the loss before the first step, one batch learned by heart, the same with the images blanked, and the same again
+- `cv_recipe.grow`: Progressive resizing: small images first, in one schedule
+- `cv_recipe.heads`: How a map of features becomes one row, and what makes outputs of it: GeM and concat pooling, a hidden layer, ArcFace
 - `cv_recipe.images`: One opener for every file: the right way up, in 8 bits, at the size asked for, or one line that says why not
 - `cv_recipe.inside`: Gates on the network itself: what is frozen, what is dead, what mixes one image with another, and whether the input arrives at all
 - `cv_recipe.labels`: Which labels to look at first, and how many are wrong, if that can be told
@@ -24,22 +29,30 @@
 - `cv_recipe.learns`: Train a copy for a few steps, watch every weight, and most of what stops a network from learning gives itself away
 - `cv_recipe.loader`: fastai's DataLoaders on the cache: a batch is one gather, and everything fastai does with a loader still works
 - `cv_recipe.look`: How many of what, how large, and what do they look like?
+- `cv_recipe.losses`: What training minimises: label smoothing for whole and divided targets, focal loss, weights for rare classes, and rows drawn by their class
+- `cv_recipe.mix`: MixUp and CutMix: two images in one, and the label says how much of each
 - `cv_recipe.model`: Any timm model, with weights that are known by tag and hash, and a plain word when there are none
 - `cv_recipe.parts`: Tricks by name: a `Config` names a part, and the part is found when it is needed
 - `cv_recipe.pipe`: `Config` says every decision, `fit` is the one door through which anything trains
 - `cv_recipe.planted`: Two sets of image files that need no download: real digits, and drawn scenes whose every fault is known
+- `cv_recipe.precision`: Numbers of sixteen bits while training, and of thirty-two wherever something is judged
 - `cv_recipe.probe`: A linear model on any numbers, for any kind of label, with the strength of its penalty chosen on rows it did not see
 - `cv_recipe.quality`: Which images are broken, dark, blurred, turned, or unlike the rest, and what to do about it
+- `cv_recipe.rates`: Layers near the images learn more slowly, and may join later
 - `cv_recipe.recipe`: All stages there are, in order, within the time given; stopped at any moment, and taken up again by the same call
+- `cv_recipe.regular`: Four ways to keep a network from learning its few images by heart
 - `cv_recipe.report`: One HTML file that tells a manager in two minutes what came out, and an engineer in twenty why
 - `cv_recipe.runs`: A ledger of all that was tried: append-only, written by several processes, safe to kill at any moment
 - `cv_recipe.scan`: Read every file once, decode it once, and keep what later stages ask: a line of numbers and two thumbnails
+- `cv_recipe.schedule`: How the rate changes while training, and which rate to begin with
 - `cv_recipe.scored`: Gates on what is asked of the network: loss, output activation, metrics, and the loss before the first step
 - `cv_recipe.stage`: Where a stage of the recipe says who it is, what it needs and what it costs, so that the whole can run it
 - `cv_recipe.stats`: How sure are we? Intervals for shares, means and differences, and for configs that were trained with several seeds
 - `cv_recipe.strange`: Which images are unlike all others of the set?
 - `cv_recipe.table`: What a csv or a DataFrame of labels says: columns, kinds of labels, splits, and what contradicts itself
 - `cv_recipe.task`: What a kind of label means: target, loss, activation, metric, decoding, and where training should begin
+- `cv_recipe.together`: Any two switches work together, or are refused with a reason: all rules on paper, all pairs in training
+- `cv_recipe.tta`: A network that is asked several times about one image, and answers once
 - `cv_recipe.verify`: One line on any fastai Learner: is anything broken, and what?
 - `cv_recipe.watch`: The rate lives in the call of `fit`, so a check before training can't see it: this one stands beside the training and looks on"""
 

@@ -29,7 +29,7 @@ from .core import atomic_write, cache_dir, pick_device, plain, plural, progress,
 from .images import OPENER, ImageError, open_image, target_size
 from .layout import IMAGE_SUFFIXES, is_hidden
 from .model import Weights, arch_tag, as_input, create_model
-from .parts import SWITCHES
+from .parts import SWITCHES, part
 from .runs import versions
 from .task import TASKS, Task
 
@@ -49,14 +49,14 @@ def _check_create(create, where):
 
 _FORMAT,_VERSION = 'cv_recipe model',1
 
-def _description(task, weights, size, resize, channels, create, info)->dict:
+def _description(task, weights, size, resize, channels, create, info, tta)->dict:
     "All of model.json but the name and the hash of the tensors"
     if size is None: raise ValueError("size=None: give the size in pixels at which the model was trained")
     mean,std = weights.stats(channels)
     return plain(dict(format=_FORMAT, version=_VERSION, arch=weights.arch, tag=weights.tag, create=create,
         kind=task.kind, classes=task.classes, metric=task.metric.name, n_out=task.n_out,
         channels=channels, size=target_size(size, channels, resize), resize=resize, mean=mean, std=std, opener=OPENER,
-        weights=weights.to_dict() | dict(path=Path(weights.path).name), versions=versions(), info=info))
+        weights=weights.to_dict() | dict(path=Path(weights.path).name), versions=versions(), info=info) | ({} if tta=='none' else dict(tta=tta)))
 
 # %% ../nbs/72_export.ipynb #04753abd
 _FIELDS = dict(arch=str, tag=str, create=dict, kind=str, classes=list, metric=str, n_out=int, channels=int, size=list, resize=str,
@@ -92,7 +92,19 @@ def _checked(d, where, do='if it was damaged, copy the folder again; if not, ins
         if _began(d).stats(d['channels'])!=(tuple(d['mean']), tuple(d['std'])): raise ValueError("'mean' and 'std' do not repeat with the channels")
     except (ValueError, TypeError, KeyError) as e: raise ValueError(f"{where}: {e}; {do}") from None
     _check_create(d['create'], where)
+    _check_tta(d.get('tta', 'none'), where)
     return d
+
+def _asking(net, tta):
+    "How `net` is asked"
+    return net if tta=='none' else part('tta', tta)(net)
+
+def _check_tta(tta, where):
+    "Raise unless `tta` names views that are known here, with plain arguments"
+    ok = isinstance(tta, str) or isinstance(tta, dict) and all(isinstance(v, (bool,int,float,str)) for v in tta.values())
+    try: ok and _asking(nn.Identity(), tta)
+    except Exception as e: raise ValueError(f"{where}: can't be asked by tta={str(tta)[:60]!r} ({_line(e)})") from None
+    if not ok: raise ValueError(f"{where}: can't be asked by tta={str(tta)[:60]!r}: give a name, or a dict of a name and plain values")
 
 def _began(d)->Weights:
     "What the model began from, with the normalisation that it was trained with"
@@ -172,12 +184,13 @@ def save_model(
     resize:str='crop', # As `open_image` takes it, as in training
     channels:int=3, # Likewise
     create:dict|None=None, # Further arguments that `create_model` was given, such as img_size
-    info:dict|None=None # Whatever else should travel: the run, the seed, the score
+    info:dict|None=None, # Whatever else should travel: the run, the seed, the score
+    tta:str|dict='none' # By which views it is asked, as `Config` has it
 )->Path: # The folder
     "Write a trained model into `folder`, proved to come back as it is"
     folder,model = Path(folder).expanduser(),_bare(model)
     _check_create(create or {}, 'model')
-    about = _description(task, weights, size, resize, channels, create or {}, info or {})
+    about = _description(task, weights, size, resize, channels, create or {}, info or {}, tta)
     state = {k: v.detach().to('cpu', copy=True).contiguous() for k,v in model.state_dict().items()}
     sha = hashlib.sha256(data := safetensors.torch.save(state)).hexdigest()
     about = _checked(about | dict(file=_file(sha), sha256=sha), 'model', 'see what save_model was given')
@@ -208,6 +221,7 @@ class Model:
     info:dict # What was given to `save_model`
     versions:dict # Of what it was trained with
     notes:tuple=() # What a user should know, one line each
+    tta:Any='none' # By which views it is asked, as `Config` has it
 
     @property
     def classes(self)->tuple: return self.task.classes
@@ -242,7 +256,7 @@ def load(
     except OSError as e: raise ValueError(f"{folder}: can't be read ({e.strerror}): ask for the right to read it, or copy it again") from None
     net = _filled(_made(d, folder), _tensors(data, d, folder/d['file']), folder)
     net = net.requires_grad_(False).to(device, memory_format=torch.channels_last)
-    return Model(net, _task(d), _began(d), tuple(d['size']), d['resize'], d['channels'], device, d['info'], d['versions'], tuple(_notes(d)))
+    return Model(net, _task(d), _began(d), tuple(d['size']), d['resize'], d['channels'], device, d['info'], d['versions'], tuple(_notes(d)), d.get('tta', 'none'))
 
 def _notes(d)->Iterator[str]:
     if d['opener']!=OPENER: yield f"trained on images as opener {d['opener']} opens them, and this is opener {OPENER}: pixels differ a little, so measure it again before you rely on it"
@@ -270,7 +284,7 @@ def probs(self:Model,
 def _raw(self:Model, part, n)->np.ndarray:
     "The raw outputs for at most `n` images, which go as `n`"
     full = np.concatenate([part, np.zeros((n-len(part), *part.shape[1:]), np.uint8)])
-    with torch.inference_mode(): return self.net(as_input(full, self.weights, self.device)).float().cpu().numpy()[:len(part)]
+    with torch.inference_mode(): return _asking(self.net, self.tta)(as_input(full, self.weights, self.device)).float().cpu().numpy()[:len(part)]
 
 # %% ../nbs/72_export.ipynb #d172e819
 def _below(folder)->tuple[list, list]:

@@ -152,6 +152,9 @@ def _(c, f): return _named(c, 'head')=='arcface' and _kind_is(f, 'multi', 'regre
 @register_rule('loss', 'focal loss weighs classes, and here are amounts')
 def _(c, f): return _named(c, 'loss')=='focal' and _kind_is(f, 'regression')
 
+@register_rule('loss', 'Huber weighs amounts, and here are classes: take focal, or auto')
+def _(c, f): return _named(c, 'loss')=='huber' and f.get('kind', 'regression')!='regression'
+
 @register_rule('smoothing', 'amounts have no classes to smooth over')
 def _(c, f): return is_on(c, 'smoothing') and _kind_is(f, 'regression')
 
@@ -169,7 +172,13 @@ def _(c, f): return is_on(c, 'balance') and _kind_is(f, 'regression', 'multi', '
 def _(c, f): return is_on(c, 'ramp') and not is_on(c, 'aug') and not is_on(c, 'erasing')
 
 @register_rule('mix', 'a patch of another image has no share in an amount: take mixup')
-def _(c, f): return 'cutmix' in _named(c, 'mix') and _kind_is(f, 'regression')
+def _(c, f): return _named(c, 'mix') in ('cutmix','both') and _kind_is(f, 'regression')
+
+@register_rule('grow size', 'give ascending sizes of at least 16 pixels, all below size')
+def _(c, f):
+    g = c.grow.get('sizes', ()) if isinstance(c.grow, dict) else c.grow
+    ok = isinstance(g, (list,tuple)) and len(g)>0 and all(isinstance(o, int) for o in g) and list(g)==sorted(set(g)) and g[0]>=16
+    return is_on(c, 'grow') and (not ok or isinstance(c.size, int) and g[-1]>=c.size)
 
 @register_rule('grow', 'this architecture takes images of one size')
 def _(c, f): return is_on(c, 'grow') and bool(f.get('fixed_size'))
@@ -190,4 +199,7 @@ def _(c, f): return is_on(c, 'decay') and not amount(c.wd)
 def _(c, f): return _named(c, 'average')=='swa' and _named(c, 'schedule') in ('one_cycle','flat_cos','warmup_cos')
 
 @register_rule('precision', "half precision in fp16 wants a graphics card: take bf16, or full")
-def _(c, f): return c.precision=='fp16' and f.get('device', 'cuda').startswith('cpu')
+def _(c, f): return _named(c, 'precision')=='fp16' and f.get('device', 'cuda').startswith('cpu')
+
+@register_rule('tta', 'crops have no answer for what lies outside of them: take flip or dihedral')
+def _(c, f): return _named(c, 'tta')=='crops' and _kind_is(f, 'segment')

@@ -110,6 +110,9 @@ def _checked(self):
         if not (_amount(v := getattr(self, k)) and v>=0): raise ValueError(f"Config: {k}={v!r}: give a number from 0 up")
     if self.blend!='auto' and not (_amount(self.blend) and 0<=self.blend<=1): raise ValueError(f"Config: blend={self.blend!r}: give a share from 0 to 1, or auto")
     if self.lr!='auto' and not (_amount(self.lr) and self.lr>0): raise ValueError(f"Config: lr={self.lr!r}: give a rate above 0, or auto")
+    for k in ('smoothing','class_weights','balance','erasing','ramp'):
+        if _amount(v := getattr(self, k)) and v>1: raise ValueError(f"Config: {k}={v!r}: give a share from 0 to 1")
+    if _amount(self.layer_decay) and not 0<self.layer_decay<=1: raise ValueError(f"Config: layer_decay={self.layer_decay!r}: give a share above 0, and 1 at most")
     if max(self.dropout, self.drop_path)>=1: raise ValueError(f"Config: dropout={self.dropout!r}, drop_path={self.drop_path!r}: give shares below 1")
     object.__setattr__(self, 'grow', tuple(self.grow) if isinstance(self.grow, list) else self.grow)
     for k,v in switched(self).items(): part(k, v)
@@ -189,7 +192,7 @@ def resolve(
     c,n = config.but(arch=w.arch, weights=w.path if w.origin=='file' else w.origin),max(1, len(source.train))
     if c.size=='auto': c = c.but(size=auto_size(source, w))
     if c.bs=='auto': c = c.but(bs=int(2**np.clip(math.floor(math.log2(max(1, n/10))), 3, 6)))
-    if c.lr=='auto': c = c.but(lr=(1e-3 if w.origin=='random' else 3e-4)*(1 if c.schedule=='constant' else 3))
+    if c.lr=='auto': c = c.but(lr=(1e-3 if w.origin=='random' else 3e-4)*(1 if split_spec('schedule', c.schedule)[0] in ('constant','warmup') else 3))
     if c.bn=='auto': c = c.but(bn='train' if w.origin=='random' or n>2000 else 'frozen')
     if split_spec('head', c.head)[0]=='arcface': c = c.but(init='random')   # it has no bias
     if (why := refused(c, kind=source.kind, fixed_size=bool(w.sized(c.size+32)))): raise ValueError(why)
@@ -534,12 +537,14 @@ def _blend(run, learn, start, log):
     a = min((.25,.5,.75,1.), key=loss) if c.blend=='auto' else c.blend
     put(a)
     out,log.preds,log.truth = _predicted(learn, items)
-    run.log(dict(blend=a, valid_loss=task.loss(out, log.truth)) | task.scores(log.preds, log.truth), step=learn.epoch)
+    run.log(dict(blend=a, valid_loss=task.loss(out, log.truth)) | (dict(views=_views(learn)) if is_on(c, 'tta') else {}) | task.scores(log.preds, log.truth), step=learn.epoch)
 
 def _asked_again(run, learn, log):
     "Score the trained network by the views that the config asks for"
     out,log.preds,log.truth = _predicted(learn, learn.dls.valid_ds.items)
-    run.log(dict(valid_loss=learn.dls.task.loss(out, log.truth)) | learn.dls.task.scores(log.preds, log.truth), step=learn.epoch)
+    run.log(dict(valid_loss=learn.dls.task.loss(out, log.truth), views=_views(learn)) | learn.dls.task.scores(log.preds, log.truth), step=learn.epoch)
+
+def _views(learn): return getattr(asked_by(learn.model, learn.dls.config), 'views', 1)
 
 def _untrained(run, dls):
     "Score and keep the network as it begins"

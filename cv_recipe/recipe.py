@@ -128,7 +128,7 @@ def _ship(self:Recipe, run, score, how):
     if best and not (task.metric.better(score, best['score']) or (score==best['score'] and loss<best['loss'])): return
     (net,w),c = run_model(run, task),Config.from_dict(run.config)
     info = dict(run=run.id, how=how, metric=task.metric.name, valid=score, seed=run.info['seed'], threads=run.info['threads'], source=self.source.fingerprint)
-    save_model(self.folder/'model', net, task, w, c.size, c.resize, c.channels, create_args(c, w), info)
+    save_model(self.folder/'model', net, task, w, c.size, c.resize, c.channels, create_args(c, w), info, c.tta)
     self.state['model'] = dict(run=run.id, score=score, loss=loss, how=how, arch=c.arch, size=c.size)
     self._save(report=False)
 

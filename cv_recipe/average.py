@@ -56,7 +56,7 @@ def decay_for(
 # %% ../nbs/53_average.ipynb #64cfec02
 class WeightAverage(Callback):
     "Averages weights after each step; validation and the end see the average"
-    order = 53
+    order,averages = 53,True   # a sweep of rates leaves such callbacks out
     def __init__(self,
         start:float=0., # Share of training after which it begins
         decay:float|None=0., # Of a running mean; 0 is a plain mean, None goes by the number of steps

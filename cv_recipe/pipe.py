@@ -340,6 +340,7 @@ def get_learner(
     if c.init=='prior': set_bias(model, task.init_bias(targets))
     if c.init=='probe': set_head(model, *_probed(dls, targets))
     model = model.to(dls.device, memory_format=torch.channels_last if c.channels_last else torch.contiguous_format)
+    _check_size(model, c)
     b = _built(dls, model, targets)
     given = dict(loss_func=b.loss, opt_func=b.opt, lr=c.lr, wd=c.wd, splitter=b.splitter, metrics=AccumMetric(_Score(task), flatten=False),
         path=path or cache_dir('learner'), train_bn=False)
@@ -349,6 +350,14 @@ def get_learner(
     if c.body=='frozen': learn.freeze()
     learn.rates = b.rates or (lambda groups: [c.body_lr]*(groups-1)+[1.])
     return learn
+
+def _check_size(model, c):
+    "Raise in one line unless the network takes images of this size"
+    p = next(model.parameters())
+    x = torch.zeros(1, c.channels, c.size, c.size, device=p.device, dtype=p.dtype)
+    try:
+        with torch.no_grad(): model.eval()(x)
+    except (RuntimeError, AssertionError, ValueError) as e: raise ValueError(f"Config: size={c.size}: {c.arch} can't take images of {c.size} pixels ({' '.join(str(e).split())[:120]}); give another size") from None
 
 def _built(dls, model, targets):
     "What the parts of a config make of loss, optimizer, groups and callbacks"

@@ -20,7 +20,6 @@ from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, SchedNo
 from fastai.learner import Learner
 
 from .aside import as_found, copied
-from .average import WeightAverage
 from .core import derive_seed, seeded
 from .parts import part, register_part
 from .pipe import Config, Pace, RunLog, get_dls, get_learner
@@ -81,7 +80,7 @@ def _swept(learn, start, end, steps, seed):
     "The rows of a sweep with a copy of `learn`"
     with as_found(*learn.dls), seeded(derive_seed(seed, 'find_lr')):
         aside = copied(learn)
-        aside.remove_cbs([c for c in aside.cbs if isinstance(c, (Pace,RunLog,WeightAverage))])
+        aside.remove_cbs([c for c in aside.cbs if isinstance(c, (Pace,RunLog)) or getattr(c, 'averages', False)])
         if aside.opt is None: aside.create_opt()
         n = len(aside.opt.param_lists)
         sweep = _Sweep(learn.rates(n) if hasattr(learn, 'rates') else [1.]*n, start, end, steps)

@@ -249,6 +249,7 @@ def copied(
     "A deep copy to train on: quiet, and without callbacks that write or stop"
     memo = {id(learn.dls): learn.dls, id(learn.lock): threading.Lock(), id(learn.logger): _quiet} | {id(c): _Gone() for c in learn.cbs if _writes(c)}
     memo |= {id(dl): dl for dl in learn.dls} | ({id(learn.dl): learn.dl} if getattr(learn, 'dl', None) is not None else {})
+    memo |= {id(c): _Gone() for c in learn.cbs if id(c) not in memo and not _copies(c, memo)}
     try:
         with _graphless(): res = copy.deepcopy(learn, memo)
     except Exception as e: raise ValueError(f"the Learner can't be copied ({type(e).__name__}: {str(e).splitlines()[0][:120]}): leave out of model and callbacks what can't be, such as open files and results with a graph") from None
@@ -257,6 +258,12 @@ def copied(
     res.cbs = L(c for c in res.cbs if not isinstance(c, _Gone))
     res.logger,res.create_mbar = _quiet,False
     return res
+
+def _copies(cb, memo):
+    "Whether a callback by itself can be copied; one that holds an open file can't"
+    if not any(type(v).__module__ in ('_io','_thread','socket','sqlite3') for v in vars(cb).values()): return True
+    try: copy.deepcopy({k: v for k,v in vars(cb).items() if k!='learn'}, dict(memo)); return True
+    except Exception: return False
 
 def _quiet(*args, **kwargs): pass
 
@@ -315,7 +322,7 @@ class Patient:
     "A Learner aside, and all that gates may ask of it; made by `patient`"
     def __init__(self, learn, lr=None, quick=False, seed=0, budget=None):
         self.learn,self.dls,self.loss_func,self.lr,self.quick,self.seed = learn,learn.dls,learn.loss_func,lr,quick,seed
-        self.opt_now,self.start,self.budget,self.broken,self.target_rows,self._held = learn.opt,(time.monotonic(), time.process_time()),budget,'',{},{}
+        self.opt_now,self.start,self.budget,self.broken,self.several,self.target_rows,self._held = learn.opt,(time.monotonic(), time.process_time()),budget,'',False,{},{}
     def copy(self)->Learner: return copied(self.learn)
     def left(self)->float: # Seconds; the budget grows with the network, up to three minutes
         wall,busy = time.monotonic()-self.start[0],time.process_time()-self.start[1]
@@ -327,6 +334,8 @@ class Patient:
         return min(max(5., 60*per), 30.) if self.quick else min(max(30., 900*per), 180.)
     @cached_property
     def copied(self)->Learner: return self.copy()
+    @property
+    def has_copy(self)->bool: return _or_none(lambda: self.copied) is not None
     @cached_property
     def model(self)->nn.Module: return self.copied.model.eval()
     @cached_property
@@ -458,7 +467,7 @@ def targets(self:Patient,
 def _targets(self:Patient, split):
     dl,n,t = self.loader(split),self.rows(split),time.monotonic()
     if dl is None: return None
-    at,res = np.random.default_rng(derive_seed(self.seed, 'targets')).permutation(n) if n else [],[]
+    at,res = np.random.default_rng(derive_seed(self.seed, 'targets')).permutation(n or 0),[]
     if n and (y := self.target(split, 0)) is not None and y.size<=1000:
         for i in at[:20000]:
             if (v := self.target(split, i)) is None or time.monotonic()-t>(.3 if self.quick else 1.5): break
@@ -542,7 +551,7 @@ def out(self:Patient,
         with torch.no_grad(): o = self.model(*xb)
     except Exception as e: self.broken = self.broken or f'{type(e).__name__}: {(str(e).splitlines() or [""])[0][:160]}'; return None
     self._held.setdefault('seconds', time.monotonic()-t)
-    o = o[0] if isinstance(o, (tuple,list)) and len(o) and isinstance(o[0], torch.Tensor) else o
+    if isinstance(o, (tuple,list)) and len(o) and isinstance(o[0], torch.Tensor): self.several,o = self.several or len(o)>1,o[0]
     return as_plain(o) if isinstance(o, torch.Tensor) else None
 
 @patch
@@ -564,6 +573,7 @@ def n_out(self:Patient)->int|None: # Outputs, or channels of them
 @patch
 def _loss(self:Patient, out, y):
     "(loss, what went wrong)"
+    if self.several: return float('nan'),'the network gives several outputs'
     try:
         with torch.no_grad(): v = self.copied.loss_func(out, *(y if isinstance(y, tuple) else (y,)))
         return float(v.float().mean()),''

@@ -781,7 +781,7 @@ def check_rows(p:Patient)->Finding: # rows_dropped
 # %% ../nbs/23b_enters.ipynb #d0aa2bac
 def _beneath(ds):
     "How many rows a data set gives if it says that it has fewer; 0 if it says the truth"
-    if type(ds).__len__ is torch.utils.data.Subset.__len__ or not hasattr(ds, '__dict__') or hasattr(ds, 'tls'): return 0
+    if ds is None or not hasattr(ds, '__len__') or type(ds).__len__ is torch.utils.data.Subset.__len__ or not hasattr(ds, '__dict__') or hasattr(ds, 'tls'): return 0
     n,held = len(ds),[len(v) for v in columns(ds).values()]
     m = max(set(held), key=held.count, default=0)
     if n in held or held.count(m)<2 or m<1.05*n or n<1: return 0

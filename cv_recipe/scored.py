@@ -111,7 +111,7 @@ def trial(
 def _trial(p):
     if p.kind=='other': return None
     pairs = [(o, b.y) for o,b in zip(p.outputs('train'), p.train) if o is not None and b.y is not None and len(o)==len(b.y)]
-    if not pairs or p.broken: return None
+    if not pairs or p.broken or p.several: return None
     n = 1+next((i for i in range(len(pairs)) if sum(len(o) for o,_ in pairs[:i+1])>=64), len(pairs)-1)
     out,y = (torch.cat(ts)[:64].clone() for ts in zip(*pairs[:n]))
     if p.kind=='segment' and out.shape[-2:]==y.shape[-2:]:
@@ -130,6 +130,7 @@ def _here(fn, out, y, kind):
     return here if 'same device' not in here.value(here.out)[1] else Trial(fn, out, y, kind)
 
 def _why(p):
+    if p.several: return 'the network gives several outputs, and what the loss makes of them can\'t be asked one by one'
     return p.broken and f'the model raises {p.broken}' or 'targets of this kind are not judged: one class, several, numbers, or a mask'
 
 # %% ../nbs/23d_scored.ipynb #8dbae408
@@ -295,7 +296,8 @@ def check_class_weights(
     "Does the loss react to each class?"
     name,t = 'every class counts',trial(p)
     if t is None or t.form not in ('class','binary'): return untold(name, _why(p) if t is None else 'targets are numbers')
-    pull = _class_pull(t, min(p.n_classes or t.out.shape[1], t.out.shape[1]))
+    cols = t.out.shape[1] if t.out.ndim>1 else 1
+    pull = _class_pull(t, min(p.n_classes or cols, cols))
     if pull is None or not (pull>0).any(): return untold(name, 'the loss raises on targets that are made up')
     lost = [int(c) for c in np.flatnonzero(pull<1e-7*pull.max()) if _occurs(p, t, int(c))]
     known = p.names or _codes(p)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastai.learner import Learner
+from torch.utils.data import IterableDataset
 
 from .aligned import ALIGNED
 from .aside import NAMED_FAULTS, Gate, Patient, blame, fine, patient, untold
@@ -27,8 +28,11 @@ from .scored import SCORED
 # %% ../nbs/23f_verify.ipynb #47588d9d
 def gate_batch(
     p:Patient # Under examination
-)->Finding: # Fails where no batch can be drawn
+)->Finding|list: # Fails where no batch can be drawn
     "Can a batch be drawn from both loaders?"
+    name = 'a batch can be drawn'
+    try: p.copied
+    except Exception as e: return untold(name, str(e) if isinstance(e, ValueError) else _line(e))
     for split in ('train','valid'):
         if p.loader(split) is None: continue
         try: got = getattr(p, split)
@@ -36,7 +40,15 @@ def gate_batch(
             new = split=='valid' and 'not included in the training dataset' in str(e)   # fastai's word for a class that training lacks
             return blame('a batch can be drawn', f'{split}: {_line(e)}', 'no error', *(('class_missing',) if new else ('', 'training would stop at the first batch', 'fail', None, f'call dls.{split}.one_batch() and follow the error')))
         if not got: return blame('a batch can be drawn', f'{split}: none', 'one or more', 'rows_dropped', 'there is nothing to ' + dict(train='learn from', valid='judge by')[split])
-    return fine('a batch can be drawn', f'{len(p.train)} of training, {len(p.valid)} of validation')
+    once = [s for s in ('train','valid') if _once(getattr(p.loader(s), 'dataset', None))]
+    lost = [blame(name, f'{sum(len(b.x) for b in getattr(p, s))} rows', 'a stream that can begin again', '', f'the stream of {s} can be read once, and the rows that were looked at are gone from it', 'warn', fix='make the loader anew before training') for s in once]
+    return [fine(name, f'{len(p.train)} of training, {len(p.valid)} of validation'), *lost]
+
+def _once(ds):
+    "Whether a data set is a stream that goes on where it was left"
+    if not isinstance(ds, IterableDataset): return False
+    try: return iter(ds) is iter(ds)
+    except Exception: return False
 
 def gate_forward(
     p:Patient # Under examination
@@ -73,7 +85,7 @@ def verify(
         warnings.simplefilter('ignore')
         for g in progress(asked, 'verify'):
             found += _ask(g, p)
-            if g.check in (gate_batch,gate_forward) and found[-1].verdict=='fail': break
+            if g.check in (gate_batch,gate_forward) and (found[-1].verdict=='fail' or not p.has_copy): break
     return Findings(found)
 
 def _ask(g, p):

@@ -420,11 +420,12 @@ def path(self:Patient,
     i:int # Row of the data set
 )->Path|None: # None where there is none
     "The file of a row"
-    return _or_none(lambda: _file(self.loader(split).dataset, i, getattr(self.dls, 'source', None)))
+    paths = self._keep('paths', lambda: getattr(getattr(self.dls, 'source', None), 'paths', None))   # made once: a source writes them out anew each time
+    return _or_none(lambda: _file(self.loader(split).dataset, i, paths))
 
-def _file(ds, i, source=None):
+def _file(ds, i, paths=None):
     if isinstance(ds, torch.utils.data.Subset): return _file(ds.dataset, int(ds.indices[i]))
-    if source is not None and hasattr(ds, 'plain'): return source.paths[int(ds.items[i])]
+    if paths is not None and hasattr(ds, 'plain'): return paths[int(ds.items[i])]
     if hasattr(ds, 'tls'):
         tl = ds.tls[0]
         o,fs = L(tl.items, use_list=None)[i],list(tl.tfms.fs)

@@ -121,6 +121,7 @@ def _checked(self):
 def _whole(v): return isinstance(v, (int,np.integer)) and not isinstance(v, bool)
 def _amount(v): return isinstance(v, (int,float,np.number)) and not isinstance(v, bool) and math.isfinite(v)
 
+# %% ../nbs/21_pipe.ipynb #b48c4dc5
 @patch
 def __repr__(self:Config): return f"Config({', '.join(f'{f.name}={v!r}' for f in fields(self) if (v := getattr(self, f.name))!=f.default)})"
 
@@ -263,12 +264,13 @@ def get_dls(
 # %% ../nbs/21_pipe.ipynb #4f0aa405
 class MatrixDecay(torch.optim.AdamW):
     "AdamW whose decay falls on kernels and matrices, and not on biases and norms"
+    def decayed(self, ps, g): torch._foreach_mul_(ps, 1-g['lr']*g['weight_decay'])
     @torch.no_grad()
     def step(self, closure=None):
         decays = [g['weight_decay'] for g in self.param_groups]
         for g in self.param_groups:
             ps = [p for p in g['params'] if p.ndim>1 and p.grad is not None]
-            if g['weight_decay'] and ps: torch._foreach_mul_(ps, 1-g['lr']*g['weight_decay'])
+            if g['weight_decay'] and ps: self.decayed(ps, g)
             g['weight_decay'] = 0.
         try: return super().step(closure)
         finally:
@@ -367,6 +369,7 @@ def _built(dls, model, targets):
     if hasattr(model, 'loss_of'): b.loss = model.loss_of(b.loss)
     return b
 
+# %% ../nbs/21_pipe.ipynb #bb2f43bf
 def _probed(dls, targets):
     "Weights and bias of a linear model on the frozen features of the training rows"
     c,rows = dls.config,np.asarray(dls.train_ds.items)
@@ -563,6 +566,7 @@ def _untrained(run, dls):
     _keep(run, 'valid', dls.source, dls.valid_ds.items, preds, y)
     _keep_model(run, learn)
 
+# %% ../nbs/21_pipe.ipynb #034e3006
 def _keep_model(run, learn):
     state = {k: v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}
     atomic_write(run.folder/'weights.json', json.dumps(learn.dls.weights.to_dict()))

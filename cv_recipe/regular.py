@@ -20,18 +20,9 @@ from torch import nn
 from .parts import register_part
 
 # %% ../nbs/52b_regular.ipynb #a185769c
-class CoupledDecay(torch.optim.Adam):
-    "Adam whose decay goes through the gradient of kernels and matrices, and not of biases and norms"
-    @torch.no_grad()
-    def step(self, closure=None):
-        decays = [g['weight_decay'] for g in self.param_groups]
-        for g in self.param_groups:
-            ps = [p for p in g['params'] if p.ndim>1 and p.grad is not None]
-            if g['weight_decay'] and ps: torch._foreach_add_([p.grad for p in ps], ps, alpha=g['weight_decay'])
-            g['weight_decay'] = 0.
-        try: return super().step(closure)
-        finally:
-            for g,d in zip(self.param_groups, decays): g['weight_decay'] = d
+class CoupledDecay(MatrixDecay):
+    "Adam whose decay comes through the gradient, on kernels and matrices alone"
+    def decayed(self, ps, g): torch._foreach_add_([p.grad for p in ps], ps, alpha=g['weight_decay'])
 
 def coupled_adam(
     params:Any, # As fastai's `Learner` gives them

@@ -18,6 +18,7 @@ from fastai.optimizer import OptimWrapper
 from torch import nn
 
 from .parts import register_part
+from .pipe import MatrixDecay
 
 # %% ../nbs/52b_regular.ipynb #a185769c
 class CoupledDecay(MatrixDecay):

@@ -101,7 +101,7 @@ def plan(a):
     seen,res = set(),[]
     for c in CARDS.values():
         if a.only and c.name not in a.only: continue
-        for config in sides(a.what, base, c):
+        for config in sides(a.what, base, c) or ():
             if (key := (said(config), c.rare)) not in seen: seen.add(key); res.append((config, *key))
     return res
 
@@ -113,10 +113,11 @@ def fixed(what, config):
     return config.but(lr=RATE[what]*(1 if name in ('constant','warmup') else 3)) if config.lr=='auto' else config
 
 def sides(what, base, card):
-    "What a card starts from, and what it makes of that"
+    "What a card starts from, and what it makes of that; nothing, and a line, where it can't be"
     start = base.but(**card.against)
     if callable(card.change): start = fixed(what, start)
-    return fixed(what, start), fixed(what, card.child(start))
+    try: return fixed(what, start), fixed(what, card.child(start))
+    except ValueError as e: print(f'{card.name} is not measured on {what}: {e}', file=sys.stderr)
 
 def said(config):
     "A config as text, its weights by name alone"
@@ -157,7 +158,8 @@ def table(a):
         base = Config(schedule='one_cycle', **DATA[what][1])
         weights = next(iter(keys.values()))
         for c in CARDS.values():
-            ks = [json.dumps(o.to_dict() | dict(weights=weights), sort_keys=True) for o in sides(what, base, c)]
+            if not (both := sides(what, base, c)): continue
+            ks = [json.dumps(o.to_dict() | dict(weights=weights), sort_keys=True) for o in both]
             seeds = sorted(s for k,r,s in at if k==ks[1] and r==c.rare and (ks[0], c.rare, s) in at)
             if seeds: pairs[c.name] = [(at[ks[0], c.rare, s], at[ks[1], c.rare, s]) for s in seeds]
         metric = {n: 'balanced_accuracy' if CARDS[n].rare else 'accuracy' for n in pairs}

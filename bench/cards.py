@@ -55,7 +55,7 @@ def made(df, seed, rare):
     def source(d): return Source.from_df(d[['path','label','split']], folder='/', kind='single', test=0.)
     return source(pd.concat([train, shown])), source(pd.concat([train.groupby('label').head(1), df[df.split=='test'].assign(split='valid')]))
 
-DATA = dict(digits=(digits, dict(arch='resnet10t', weights='random', channels=1, size=32, bs=32, epochs=15)),
+DATA = dict(digits=(digits, dict(arch='resnet10t', weights='random', channels=1, size=32, bs=32, epochs=10)),
     cifar10=(cifar10, dict(size=64, bs=64, epochs=6)))
 
 # --- A run

@@ -56,7 +56,7 @@ def made(df, seed, rare):
     return source(pd.concat([train, shown])), source(pd.concat([train.groupby('label').head(1), df[df.split=='test'].assign(split='valid')]))
 
 DATA = dict(digits=(digits, dict(arch='resnet10t', weights='random', channels=1, size=32, bs=32, epochs=10)),
-    cifar10=(cifar10, dict(size=64, bs=64, epochs=6)))
+    cifar10=(cifar10, dict(size=64, bs=64, epochs=4)))
 
 # --- A run
 
@@ -105,12 +105,12 @@ def plan(a):
             if (key := (said(config), c.rare)) not in seen: seen.add(key); res.append((config, *key))
     return res
 
-RATE = dict(digits=1e-3, cifar10=3e-4) # As 'auto' has it: that of a schedule is three times as high
+RATE = dict(digits=1e-3, cifar10=3e-4) # As 'auto' has it: that of a schedule that rises and comes down is three times as high
 
 def fixed(what, config):
     "The config with its rate written out, so that a card that multiplies it can"
     name = config.schedule if isinstance(config.schedule, str) else config.schedule['part']
-    return config.but(lr=RATE[what]*(1 if name in ('constant','warmup') else 3)) if config.lr=='auto' else config
+    return config.but(lr=RATE[what]*(3 if name in ('one_cycle','warmup_cos') else 1)) if config.lr=='auto' else config
 
 def sides(what, base, card):
     "What a card starts from, and what it makes of that; nothing, and a line, where it can't be"

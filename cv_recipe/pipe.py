@@ -193,7 +193,7 @@ def resolve(
     c,n = config.but(arch=w.arch, weights=w.path if w.origin=='file' else w.origin),max(1, len(source.train))
     if c.size=='auto': c = c.but(size=auto_size(source, w))
     if c.bs=='auto': c = c.but(bs=int(2**np.clip(math.floor(math.log2(max(1, n/10))), 3, 6)))
-    if c.lr=='auto': c = c.but(lr=(1e-3 if w.origin=='random' else 3e-4)*(1 if split_spec('schedule', c.schedule)[0] in ('constant','warmup') else 3))
+    if c.lr=='auto': c = c.but(lr=(1e-3 if w.origin=='random' else 3e-4)*(3 if split_spec('schedule', c.schedule)[0] in ('one_cycle','warmup_cos') else 1))
     if c.bn=='auto': c = c.but(bn='train' if w.origin=='random' or n>2000 else 'frozen')
     if split_spec('head', c.head)[0]=='arcface': c = c.but(init='random')   # it has no bias
     if (why := refused(c, kind=source.kind, fixed_size=bool(w.sized(c.size+32)))): raise ValueError(why)

@@ -8,6 +8,7 @@
 Base: one cycle, no augmentation, no decay; a card that is a step from something else is compared with that. Scores are of the shipped network on images it has not seen, by as many views as its config asks for; time is the process's CPU time from the first training step to the last. One JSON line a training run, with commit, versions and a hash of the code; started again, only what is not there is done (`--any-commit` takes lines of other code too). A part k/n trains every n-th run.
 """
 import argparse, hashlib, json, os, subprocess, sys, tempfile, time, warnings
+from functools import lru_cache
 from pathlib import Path
 os.environ.update({k: os.environ.get('OMP_NUM_THREADS', '1') for k in ('OMP_NUM_THREADS','MKL_NUM_THREADS')} | dict(CV_RECIPE_OFFLINE='1'))
 warnings.simplefilter('ignore')
@@ -26,7 +27,7 @@ def commit(): return subprocess.run(['git','-C',HERE,'rev-parse','--short','HEAD
 
 # --- Data: a source with train and valid rows, and one whose rows are scored
 
-def digits(a, seed, rare):
+def digits(data, seed, rare):
     from cv_recipe.data import Source
     src = Source.digits()
     df = src.df.assign(path=[p.as_posix() for p in src.paths], split='')
@@ -34,8 +35,8 @@ def digits(a, seed, rare):
     df.loc[df.index[order], 'split'] = ['train']*300+['test']*(len(df)-300)
     return made(df, seed, rare)
 
-def cifar10(a, seed, rare):
-    root = a.data/'cifar10'
+def cifar10(data, seed, rare):
+    root = data/'cifar10'
     files = pd.DataFrame([dict(path=p.as_posix(), label=p.parent.name, split=p.parts[-3], key=p.relative_to(root).as_posix()) for p in sorted(root.glob('*/*/*.jpg'))])
     near = pd.read_csv(root/'near_duplicates.csv')
     listed = {str(v) for c in near.columns if near[c].dtype.kind not in 'if' for v in near[c]}
@@ -57,6 +58,9 @@ def made(df, seed, rare):
 
 DATA = dict(digits=(digits, dict(arch='resnet10t', weights='random', channels=1, size=32, bs=32, epochs=10)),
     cifar10=(cifar10, dict(size=64, bs=64, epochs=4)))
+
+@lru_cache(4)
+def sources(what, data, seed, rare): return DATA[what][0](data, seed, rare)
 
 # --- A run
 
@@ -84,7 +88,7 @@ def score(run, test, task, folder):
 def train(a, what, config, seed, rare):
     from cv_recipe.pipe import fit
     from cv_recipe.task import task_for
-    src,test = DATA[what][0](a, seed, rare)
+    src,test = sources(what, a.data, seed, rare)
     task,clock = task_for(src),Clock()
     with tempfile.TemporaryDirectory() as d:
         run = fit(src, config, d, seed=seed, threads=1, device='cpu', tick=clock, task=task, folder=a.cache, board=False)
@@ -105,12 +109,13 @@ def plan(a):
             if (key := (said(config), c.rare)) not in seen: seen.add(key); res.append((config, *key))
     return res
 
-RATE = dict(digits=1e-3, cifar10=3e-4) # As 'auto' has it: that of a schedule that rises and comes down is three times as high
+RATE = dict(digits=(1e-3,3), cifar10=(3e-4,1)) # As 'auto' has it: the plain rate, and how many times that a schedule gets which rises and comes down
 
 def fixed(what, config):
     "The config with its rate written out, so that a card that multiplies it can"
     name = config.schedule if isinstance(config.schedule, str) else config.schedule['part']
-    return config.but(lr=RATE[what]*(3 if name in ('one_cycle','warmup_cos') else 1)) if config.lr=='auto' else config
+    rate,more = RATE[what]
+    return config.but(lr=rate*(more if name in ('one_cycle','warmup_cos') else 1)) if config.lr=='auto' else config
 
 def sides(what, base, card):
     "What a card starts from, and what it makes of that; nothing, and a line, where it can't be"

@@ -9,6 +9,7 @@
 - `cv_recipe.cache`: Decode every image once, keep it as uint8 on disk, and take a batch with one gather
 - `cv_recipe.cards`: What each trick is believed to bring, what it was measured to bring, what it costs, and when to leave it
 - `cv_recipe.cli`: `cv-recipe run photos/` and what goes with it
+- `cv_recipe.compare`: Is this config better than that one, or was it the seed?
 - `cv_recipe.core`: What every other room stands on: findings, seeds, files that are whole or absent, and a choice of device
 - `cv_recipe.data`: A data set as one table: a row an image, known by its content, on one side of the split for good
 - `cv_recipe.dups`: Find images that are the same picture, above all those on both sides of the split

@@ -193,8 +193,8 @@ def resolve(
     c,n = config.but(arch=w.arch, weights=w.path if w.origin=='file' else w.origin),max(1, len(source.train))
     if c.size=='auto': c = c.but(size=auto_size(source, w))
     if c.bs=='auto': c = c.but(bs=int(2**np.clip(math.floor(math.log2(max(1, n/10))), 3, 6)))
-    if c.lr=='auto': c = c.but(lr=(1e-3 if w.origin=='random' else 3e-4)*(3 if split_spec('schedule', c.schedule)[0] in ('one_cycle','warmup_cos') else 1))
     if c.bn=='auto': c = c.but(bn='train' if w.origin=='random' or n>2000 else 'frozen')
+    if c.lr=='auto': c = c.but(lr=(1e-3 if w.origin=='random' else 3e-4)*(3 if c.bn=='train' and split_spec('schedule', c.schedule)[0] in ('one_cycle','warmup_cos') else 1))
     if split_spec('head', c.head)[0]=='arcface': c = c.but(init='random')   # it has no bias
     if (why := refused(c, kind=source.kind, fixed_size=bool(w.sized(c.size+32)))): raise ValueError(why)
     return c,w
@@ -206,6 +206,10 @@ def recorded(
     "The decisions as the ledger keeps them: weights by name and hash, wherever their file lies; tricks that are off are not named, so that a new one leaves old runs what they were"
     off = {f.name for f in fields(config) if f.name in _LATER and getattr(config, f.name)==f.default}
     return {k: v for k,v in config.to_dict().items() if k not in off} | dict(weights='random' if weights.origin=='random' else f'{weights.tag} {weights.sha256[:16]}')
+
+def _asked(config, weights):
+    "The same before it was resolved"
+    return recorded(config, weights) | (dict(weights='auto') if config.weights=='auto' else {})
 
 _LATER = {*SWITCHES, 'dropout','drop_path','channels_last'}-{'aug','schedule'} # Fields that came after the first ledgers
 
@@ -430,7 +434,7 @@ class RunLog(Callback):
         every:int=1, # Epochs between validations
         board:bool|None=None # Whether to write for TensorBoard; None does if it is installed
     ): self.to,self.task,self.every,self.board = run,task,every,board
-    def before_fit(self): self.writer,self.losses = _writer(self.to, self.board),[]
+    def before_fit(self): self.writer,self.losses,self.late = _writer(self.to, self.board),[],[]
     def before_train(self): self.losses = []
     def after_loss(self):
         if self.training: self.losses.append((self.loss.detach(), len(self.xb[0])))
@@ -447,7 +451,7 @@ class RunLog(Callback):
     def after_pred(self):
         if not self.training: self.outputs.append(self.pred.detach().float().cpu().as_subclass(torch.Tensor)); self.targets.append(self.yb[0].detach().cpu().as_subclass(torch.Tensor))
     def after_epoch(self):
-        if self.outputs: self.scores |= self._valid()
+        if self.outputs: self.scores |= self._valid(); self.late = [*self.late, self.preds][-3:]
         self.to.log(self.scores, step=self.epoch)
         if self.writer:
             for k,v in self.scores.items(): self.writer.add_scalar(k, v, self.learn.pace.done)
@@ -484,7 +488,8 @@ def fit(
     train_preds:bool=False, # Whether to keep predictions for the training rows too
     task:Task|None=None, # None finds it
     folder:str|Path|None=None, # Under which caches lie; None is the user's cache folder
-    board:bool|None=None # TensorBoard: None writes if it is installed
+    board:bool|None=None, # TensorBoard: None writes if it is installed
+    notes:dict|None=None # Whatever else is worth keeping with the run, such as the name of the `move`
 )->Run: # Done; the old one if this was trained before
     "Train as `config` says, and write it all down"
     began = time.monotonic()
@@ -494,7 +499,8 @@ def fit(
         torch.set_num_threads(threads)
         c,w = resolve(config, source, ledger.folder, seed)
         if (old := ledger.find(run_key(recorded(c, w), source, seed, stage, threads))): return old
-        with ledger.run(recorded(c, w), source, parent, hypothesis, predicted, seed, threads, stage) as run:
+        about = dict(asked=_asked(config, w), lineage=list(source.lineage), move='') | (notes or {})
+        with ledger.run(recorded(c, w), source, parent, hypothesis, predicted, seed, threads, stage, about) as run:
             dls = get_dls(source, c, w, device, folder, task)
             _train(run, dls, None if seconds is None else began+seconds, tick, train_preds, board)
     return run
@@ -538,8 +544,11 @@ def _train(run, dls, deadline, tick, train_preds, board):
     if start: _blend(run, learn, start, log)
     elif is_on(c, 'tta'): _asked_again(run, learn, log)
     _keep(run, 'valid', dls.source, dls.valid_ds.items, log.preds, log.truth)
+    if len(log.late)>1 and _stays_up(c): run.save('late', np.stack(log.late[:-1]))
     if train_preds: _keep(run, 'train', dls.source, dls.train_ds.items, *_predicted(learn, dls.train_ds.items)[1:])
     _keep_model(run, learn)
+
+def _stays_up(c): return split_spec('schedule', c.schedule)[0] in ('constant','warmup') and c.blend==1 and not is_on(c, 'average') and not is_on(c, 'tta')
 
 def _blend(run, learn, start, log):
     "Take the weights back some way towards `start`"
@@ -573,7 +582,8 @@ def _keep_model(run, learn):
     with atomic_path(run.folder/'model.safetensors') as p: save_file(state, p)
 
 def _keep(run, name, source, rows, preds, targets):
-    run.save(name, dict(id=source.df.id.to_numpy()[np.asarray(rows)].astype(str), pred=preds, target=targets))
+    rows = np.asarray(rows)
+    run.save(name, dict(id=source.df.id.to_numpy()[rows].astype(str), pred=preds, target=targets, group=probe_groups(source, rows).astype(str)))
 
 def _predicted(learn, rows):
     "Outputs, predictions and targets of some rows, in their order and as validation sees them"

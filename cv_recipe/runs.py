@@ -182,7 +182,7 @@ class Run:
         first = ledger._get("run=? and kind='start'", id)
         if not first: raise ValueError(f"no run {id!r} in {ledger.folder}: see ledger.runs()")
         self.info = first[0]
-        self.config,self.key = self.info['config'],self.info['key']
+        self.config,self.key,self.notes = self.info['config'],self.info['key'],self.info.get('notes') or {}
 
     @property
     def folder(self)->Path: return self.ledger.folder/'runs'/self.id
@@ -215,13 +215,14 @@ def run(self:Ledger,
     predicted:float|None=None, # The gain expected of it, before it is known
     seed:int=0, # The seed
     threads:int|None=None, # CPU threads, on which the weights depend as well
-    stage:str='' # Which stage asks
+    stage:str='', # Which stage asks
+    notes:dict|None=None # Whatever else is worth keeping with it; plain values
 )->Run: # Open for writing; a context manager
     "Start a run"
     id,parent = secrets.token_hex(6),getattr(parent, 'id', parent)
     if parent: self[parent]
     data = dict(config=config_dict(config), source=_fingerprint(source), parent=parent, hypothesis=hypothesis, predicted=plain(predicted), seed=seed,
-        threads=threads, stage=stage, versions=versions(), host=platform.node(), pid=os.getpid(), born=_born(os.getpid()))
+        threads=threads, stage=stage, notes=plain(notes or {}), versions=versions(), host=platform.node(), pid=os.getpid(), born=_born(os.getpid()))
     self._add(id, 'start', key=run_key(config, source, seed, stage, threads), **data)
     res = Run(self, id)
     res._done = threading.Event()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, get_args
 
 from .core import plural
 
@@ -59,8 +59,17 @@ def register_part(
 )->Callable: # A decorator
     "Make a function a part"
     if field not in SWITCHES: raise ValueError(f"register_part: no field {field!r} of Config takes parts; there are {', '.join(SWITCHES)}")
-    def _inner(f): PARTS[field, name or field] = Part(field, name or field, f); return f
+    def _inner(f): PARTS[field, name or field] = _sound(Part(field, name or field, f)); return f
     return _inner
+
+_ACTS_ON = dict(data=('plan',), model=('model','n_out'), learn=('build',), schedule=('learn','epochs','rates'), predict=('net',)) # What a part is called with
+
+def _sound(p):
+    "Raise unless a part takes what it will be given, and has a default for all else"
+    n,want = sum(o.default is o.empty and o.kind is o.POSITIONAL_OR_KEYWORD for o in inspect.signature(p.make).parameters.values()),_ACTS_ON[SWITCHES[p.field].at]
+    if n!=len(want): raise ValueError(f"register_part: {p.field}={p.name!r} takes {plural(n, 'argument')} without a default, and is called with {plural(len(want), 'argument')} ({', '.join(want)}): give each of your own a default")
+    if p.name==p.field and not p.args: raise ValueError(f"register_part: {p.field} is an amount, and this part takes none: give it an argument with a default")
+    return p
 
 # %% ../nbs/07b_parts.ipynb #5c2188cd
 def _load(field, name):
@@ -97,10 +106,23 @@ def part(
     "The part that `value` names, its arguments filled in"
     name,given = split_spec(field, value)
     _load(field, name)
-    if (p := PARTS.get((field, name))) is None: raise ValueError(f"Config: {field}={name!r} is none of {', '.join([SWITCHES[field].off] if isinstance(SWITCHES[field].off, str) else []) or 'an amount'}{''.join(', '+n for n in part_names(field) if n!=SWITCHES[field].off)}")
+    if (p := PARTS.get((field, name))) is None: raise ValueError(f"Config: {field}={name!r} is none of {', '.join([SWITCHES[field].off] if isinstance(SWITCHES[field].off, str) else []) or 'an amount'}{''.join(', '+n for n in part_names(field) if n!=SWITCHES[field].off)}; a part of your own is known once the module that registers it is imported, or from an entry point cv_recipe.parts")
     if '' in given: given = {next(iter(p.args)): given['']}
     if (bad := sorted(set(given)-set(p.args))): raise ValueError(f"Config: {field}: {name} has no argument {bad[0]!r}; there are {', '.join(p.args) or 'none'}")
+    for k,v in given.items(): _check_arg(p, k, v)
     return partial(p.make, **given)
+
+_PLAIN = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'a name', type(None): 'None'}
+
+def _fits(kind, v):
+    if kind in (int,float): return isinstance(v, (int,float)) and not isinstance(v, bool) and math.isfinite(v) and (kind is float or v==int(v))
+    return isinstance(v, kind)
+
+def _check_arg(p, k, v):
+    "Raise unless an argument is of the kind that is written beside it, or of its default's"
+    o = inspect.signature(p.make).parameters[k]
+    kinds = get_args(o.annotation) or ((type(o.default),) if o.annotation is o.empty else (o.annotation,))
+    if set(kinds)<=set(_PLAIN) and kinds!=(type(None),) and not any(_fits(t, v) for t in kinds): raise ValueError(f"Config: {p.field}: {p.name}: {k}={v!r}: give {' or '.join(_PLAIN[t] for t in kinds)}")
 
 # %% ../nbs/07b_parts.ipynb #ebff5c9d
 def is_on(

@@ -21,7 +21,7 @@ def commit(): return subprocess.run(['git','-C',HERE,'rev-parse','--short','HEAD
 
 def config():
     from cv_recipe.pipe import Config
-    return Config(arch='test_resnet', channels=1, weights='random', size=32, bs=32, epochs=6, lr=3e-3, schedule='one_cycle')
+    return Config(arch='test_resnet', channels=1, weights='random', size=32, bs=32, steps=80, lr=3e-3, schedule='one_cycle')
 
 def source(n, deal, wrong=0.):
     "`n` digits to train on and 400 others; a share of the training labels is wrong"

@@ -119,6 +119,7 @@ def fixed(what, config):
 
 def sides(what, base, card):
     "What a card starts from, and what it makes of that; nothing, and a line, where it can't be"
+    if card.when and not card.when(base, dict(kind='single', any_way_up=True, pretrained=True)): return
     start = base.but(**card.against)
     if callable(card.change): start = fixed(what, start)
     try: return fixed(what, start), fixed(what, card.child(start))

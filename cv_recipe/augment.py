@@ -203,6 +203,7 @@ class Gradual(Callback):
         "The share of training that is done"
         return self.learn.pace.share if hasattr(self.learn, 'pace') else self.steps/self.total
 
+# %% ../nbs/51a_augment.ipynb #0655d1f5
 def gradual(
     build:Any # What parts that act on training may change
 )->Gradual: # One a learner

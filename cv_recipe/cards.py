@@ -11,7 +11,7 @@ __all__ = ['CARDS', 'Card', 'register_card', 'moves', 'measured', 'card_table']
 
 # %% ../nbs/58_cards.ipynb #79bd6009
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .grow import progressive
-from .parts import is_on, refused
+from .parts import refused, split_spec
 from .pipe import Config
 from .schedule import scaled
 
@@ -30,13 +30,15 @@ class Card:
     name:str # A word
     change:Any # Fields of `Config` and their values, or a function from config to config
     what:str # What it does, in a sentence
-    prior:float # The gain that is expected, in points of a metric that goes to 100
+    prior:float # The gain that is expected over `against`, in points of a metric that goes to 100, or in percent of an error
     sd:float # How unsure that is
     cost:float # Time of training, as a multiple
     avoid:str # When to leave it
     room:str # The notebook that teaches it
-    against:dict=field(default_factory=dict) # What the config must be for it to make sense, and what it is measured against
+    against:dict=field(default_factory=dict) # What it is measured against, where that is more than the base
     rare:bool=False # Whether it is for rare classes, and measured on them
+    when:Callable|None=None # Config and facts to whether it is a sensible step from there; None says always
+    needs:str='' # The same in words
 
 @patch
 def child(self:Card,
@@ -55,14 +57,19 @@ def register_card(
     CARDS[card.name] = card
     return card
 
+def _named(c, field): return split_spec(field, getattr(c, field))[0]
+_pretrained = dict(when=lambda c,f: f.get('pretrained', c.weights!='random'), needs='pretrained weights')
+_rare = dict(rare=True, when=lambda c,f: f.get('rare', True), needs='rare classes')
+
 # %% ../nbs/58_cards.ipynb #c9af2ac6
 for _c in (
     Card('one_cycle', dict(schedule='one_cycle'), 'the rate rises for a quarter of training and then comes down to nothing', 1., .9, 1., 'the end of training is not known in advance', '52_schedule', dict(schedule='constant')),
     Card('flat_cos', dict(schedule='flat_cos'), 'one rate, then a cosine down over the last quarter', .9, .9, 1., 'the end of training is not known in advance', '52_schedule', dict(schedule='constant')),
-    Card('warmup', dict(schedule='warmup'), 'the first steps are small', .1, .5, 1., 'the rate is low anyway', '52_schedule', dict(schedule='constant')),
+    Card('warmup', dict(schedule='warmup'), 'the first steps are small', .1, .5, 1., 'the rate is low anyway', '52_schedule', dict(schedule='constant'),
+        when=lambda c,f: _named(c, 'schedule')=='constant', needs='a rate that is constant'),
     Card('warmup_cos', dict(schedule='warmup_cos'), 'small first steps, then a cosine down', 0., .7, 1., 'the end of training is not known in advance', '52_schedule', dict(schedule='one_cycle')),
-    Card('layer_decay', dict(layer_decay=.7, body_lr=1.), 'early layers learn at lower rates than late ones', .5, 1., 1., 'training starts from random weights: early layers must learn too', '52a_rates'),
-    Card('unfreeze', dict(unfreeze='sequential'), 'groups of layers join from the head down', 0., .7, .85, 'training starts from random weights, or is very short', '52a_rates'),
+    Card('layer_decay', dict(layer_decay=.7, body_lr=1.), 'early layers learn at lower rates than late ones', .5, 1., 1., 'training starts from random weights: early layers must learn too', '52a_rates', **_pretrained),
+    Card('unfreeze', dict(unfreeze='sequential'), 'groups of layers join from the head down', 0., .7, .85, 'training starts from random weights, or is very short', '52a_rates', **_pretrained),
     Card('batch_x2', lambda c: scaled(c, 2), 'twice the batch, and the rate with it', -.2, .8, .95, 'there are few steps as it is', '52_schedule'),
 ): register_card(_c)
 
@@ -71,25 +78,30 @@ for _c in (
     Card('grow', progressive, 'small images first, the full size at the end', -.2, .8, .65, 'objects are small in the image, or time is no concern', '51b_grow'),
     Card('onepass', dict(aug='onepass', aug_strength=.5), 'turns, zooms and light, in one resampling', .7, 1., 1.1, 'place, turn or light is what tells the classes apart', '20_loader', dict(aug='none')),
     Card('fastai_aug', dict(aug='fastai', aug_strength=.5), "fastai's turns, zooms, warps and light", .7, 1., 1.2, 'place, turn or light is what tells the classes apart', '20_loader', dict(aug='none')),
-    Card('trivial', dict(aug='trivial'), 'one operation an image, at a strength that is drawn', 1., 1.5, 1.2, 'training is short, or colour and turn tell the classes apart', '51a_augment', dict(aug='none')),
+    Card('trivial', dict(aug='trivial', aug_strength=1.), 'one operation an image, at a strength that is drawn', 1., 1.5, 1.2, 'training is short, or colour and turn tell the classes apart', '51a_augment', dict(aug='none')),
     Card('ramp', dict(ramp=.5), 'augmentation comes in over the first half', .1, .5, 1., 'there is no augmentation', '51a_augment', dict(aug='trivial')),
     Card('erasing', dict(erasing=.25), 'a patch of a quarter of the images is blotted out', .2, .7, 1.05, 'what matters is small and in one place', '51a_augment'),
     Card('mix_both', dict(mix='both'), 'mixup or cutmix, drawn for each batch', .4, 1.3, 1.05, 'training is short, or what matters is small', '51_mix'),
     Card('mixup', dict(mix='mixup'), 'two images and their labels, laid over each other', .2, 1.2, 1.05, 'training is short: it learns slower', '51_mix'),
     Card('cutmix', dict(mix='cutmix'), 'a patch of another image, and its share of the label', .2, 1.3, 1.05, 'training is short, or what matters is small', '51_mix'),
     Card('tta_flip', dict(tta='flip'), 'the image and its mirror image are asked', .5, .5, 1., 'mirroring changes the meaning, or answers must be fast: it doubles their time', '54_tta'),
+    Card('tta_dihedral', dict(tta='dihedral'), 'the image is asked in all eight ways to lay it', .7, .7, 1., 'there is an up and a down (then it is believed to cost 3 points), or answers must be fast: they take eight times as long', '54_tta',
+        when=lambda c,f: f.get('any_way_up', False), needs='images that have no up and down: say any_way_up=True'),
+    Card('tta_crops', dict(tta='crops'), 'five parts of the image are asked, closer up', .2, .5, 1., 'what matters is at the rim, or answers must be fast: they take five times as long', '54_tta',
+        when=lambda c,f: (c.size=='auto' or c.size>=64) and f.get('kind', 'single') in ('single','multi'), needs='classes, and images of 64 pixels at least'),
 ): register_card(_c)
 
 # %% ../nbs/58_cards.ipynb #4cbb91d5
 for _c in (
     Card('smoothing', dict(smoothing=.1), 'a tenth of a label goes to the other classes', .2, .7, 1., 'probabilities must be right as they are', '50a_losses'),
     Card('focal', dict(loss='focal'), 'easy images weigh less', -.2, .8, 1., 'labels are noisy: it looks at the wrong ones', '50a_losses'),
-    Card('class_weights', dict(class_weights=.5), 'rare classes weigh more in the loss', 1., 1.5, 1., 'plain accuracy is what counts', '50a_losses', rare=True),
-    Card('balance', dict(balance=.5), 'rare classes are drawn more often', 1., 1.5, 1., 'plain accuracy is what counts', '50a_losses', rare=True),
+    Card('huber', dict(loss='huber'), 'far outliers count by their distance, not by its square', 1., 2., 1., 'large mistakes are the ones that cost', '50a_losses', when=lambda c,f: f.get('kind')=='regression', needs='amounts'),
+    Card('class_weights', dict(class_weights=.5), 'rare classes weigh more in the loss', 1., 1.5, 1., 'plain accuracy is what counts', '50a_losses', **_rare),
+    Card('balance', dict(balance=.5), 'rare classes are drawn more often', 1., 1.5, 1., 'plain accuracy is what counts', '50a_losses', **_rare),
     Card('gem', dict(pool='gem', init='prior'), 'a learned mean between average and maximum', .1, .5, 1.02, 'features are signed, as in transformers', '50_heads'),
     Card('concat', dict(pool='concat', init='prior'), 'average and maximum, side by side', .1, .4, 1.02, 'there are very few images', '50_heads'),
     Card('hidden', dict(head=dict(part='hidden', width=512), init='prior'), 'a hidden layer in the head', 0., .8, 1.02, 'there are few images', '50_heads'),
-    Card('arcface', dict(head='arcface'), 'classes as directions, with an angle kept between them', -.3, 1.5, 1.02, 'classes are known and probabilities matter; it is for finding alike images', '50_heads'),
+    Card('arcface', dict(head='arcface', init='prior'), 'classes as directions, with an angle kept between them', -.3, 1.5, 1.02, 'classes are known and probabilities matter; it is for finding alike images', '50_heads'),
 ): register_card(_c)
 
 # %% ../nbs/58_cards.ipynb #ea22ac3b
@@ -101,29 +113,53 @@ for _c in (
     Card('dropout', dict(dropout=.3), 'a share of features is left out in training', .1, .6, 1., 'there is too little capacity as it is', '52b_regular'),
     Card('drop_path', dict(drop_path=.1), 'a share of blocks is left out in training', .1, .6, 1., 'the network is shallow', '52b_regular'),
     Card('max_norm', dict(max_norm=2.), 'rows of weights may not grow beyond a length', 0., .5, 1.05, 'a pretrained network has longer rows', '52b_regular'),
-    Card('bf16', dict(precision='bf16'), 'half the bits of a number', 0., .3, .7, 'the machine has no fast bf16: then it is slower', '52c_precision'),
-    Card('channels_last', dict(channels_last=True), 'pixels lie channel by channel', 0., .1, .9, 'never, for convolutions', '52c_precision', dict(channels_last=False)),
+    Card('bf16', dict(precision='bf16'), 'half the bits of a number', 0., .3, .7, 'the machine has no fast bf16: then it is slower', '52c_precision', when=lambda c,f: not str(f.get('device', 'cuda')).startswith('cpu'), needs='a graphics card'),
+    Card('channels_last', dict(channels_last=True), 'the channels of a pixel lie side by side', 0., .1, .9, 'never, for convolutions', '52c_precision', dict(channels_last=False)),
 ): register_card(_c)
 
 # %% ../nbs/58_cards.ipynb #5beca17b
+def _own(card): return next(iter(card.change)) if isinstance(card.change, dict) else ''   # the field that it is about
+
+def _from(card, field): return card.against.get(field, getattr(Config, field, None))   # what the field is before
+def _same(field, a, b): return split_spec(field, a)[0]==split_spec(field, b)[0]
+
+def _card_of(field, v):
+    "The card by which a field came to a value, if there is one"
+    return next((c for c in CARDS.values() if _own(c)==field and v!=_from(c, field) and _same(field, v, c.change[field])), None)
+
+def _worth(field, v):
+    "What is believed of a value, over the field's being off"
+    card = _card_of(field, v)
+    return card.prior+_worth(field, _from(card, field)) if card else 0.
+
+@patch
+def seen_from(self:Card,
+    config:Config, # Where it starts from
+    child:Config # Where it leads
+)->Card: # The same, with another `prior` and `sd` if a trick that is on makes room for it, or another comes along
+    "The card, with what is believed of it from there"
+    own,moved = _own(self),config.diff(child)
+    come = sum(_worth(f, new) for f,(_,new) in moved.items() if f!=own)+_worth(own, _from(self, own))
+    gone = sum(_worth(f, old) for f,(old,_) in moved.items())
+    others = [c.sd for f,(old,_) in moved.items() if old!=_from(self, f) and (c := _card_of(f, old))]
+    return replace(self, prior=round(self.prior+come-gone, 3), sd=max([self.sd, *others]))
+
+# %% ../nbs/58_cards.ipynb #3c7f0b68
+def _tried(card, config, facts):
+    "The child and '', or what there is of it and why it is no move"
+    if card.when and not card.when(config, facts): return None,f"it is for {card.needs or 'another start'}"
+    try: child = card.child(config)
+    except ValueError as e: return None,str(e)
+    return child,refused(child, **facts) if config.diff(child) else 'it is on'
+
 def moves(
     config:Config, # Where it starts from
-    **facts:Any # What is known besides: kind, fixed_size, device
-)->tuple[list,dict]: # (card, child) of what may be tried, best belief for its cost first; and name to reason of what may not
+    **facts:Any # What is known besides: kind, fixed_size, device; pretrained, rare, any_way_up
+)->tuple[list,dict]: # (card as seen from here, child) of what may be tried, best belief for its cost first; and name to reason of what may not
     "The tricks that could be tried next"
-    res,out = [],{}
-    for card in CARDS.values():
-        if (why := _unfit(card, config)): out[card.name] = why; continue
-        try: child = card.child(config)
-        except ValueError as e: out[card.name] = str(e); continue
-        why = refused(child, **facts) or ('' if config.diff(child) else 'it is on')
-        if why: out[card.name] = why
-        else: res.append((card, child))
-    return sorted(res, key=lambda o: -(o[0].prior+o[0].sd)/o[0].cost), out
-
-def _unfit(card, config):
-    "Why a card makes no sense from here"
-    return next((f"{k} is {getattr(config, k)!r}, and this is a step from {v!r}" for k,v in card.against.items() if getattr(config, k)!=v), '')
+    tried = {c: _tried(card, config, facts) for c,card in CARDS.items()}
+    res = [(CARDS[c].seen_from(config, child), child) for c,(child,why) in tried.items() if not why]
+    return sorted(res, key=lambda o: -(o[0].prior+o[0].sd)/o[0].cost), {c: why for c,(_,why) in tried.items() if why}
 
 # %% ../nbs/58_cards.ipynb #1b219fcc
 def measured()->pd.DataFrame: # A row a card and data set; empty if nothing was measured

@@ -47,7 +47,7 @@ def grow_stages(
     "At which sizes to train, and how long"
     ok = all(isinstance(o, int) and not isinstance(o, bool) for o in sizes) and len(sizes)
     if not ok or list(sizes)!=sorted(set(sizes)) or sizes[0]<16 or sizes[-1]>=full: raise ValueError(f"Config: grow={tuple(sizes)!r}: give ascending sizes of at least 16 pixels, all below size={full}")
-    if share is not None and not 0<=share<1: raise ValueError(f"Config: grow: share={share!r}: give a share from 0 to below 1")
+    if share is not None and not (isinstance(share, (int,float)) and not isinstance(share, bool) and 0<=share<1): raise ValueError(f"Config: grow: share={share!r}: give a share from 0 to below 1")
     share = len(sizes)/(len(sizes)+1) if share is None else share
     return [*((s, share/len(sizes)) for s in sizes), (full, 1-share)]
 

@@ -42,7 +42,9 @@ class GeM(nn.Module):
         super().__init__()
         if not 1<=p<=100: raise ValueError(f"pool: gem with p={p!r}: give an exponent from 1 (the mean) to 100 (nearly the maximum)")
         self.p = nn.Parameter(torch.tensor([float(p)]), requires_grad=bool(learned))
-    def forward(self, x): return gem(x, self.p.float().clamp(1, 100))
+    def forward(self, x):
+        p = self.p.float()
+        return gem(x, p+(p.clamp(1, 100)-p).detach())   # within its bounds, with the slope of p
 
 class _Mean(nn.Module):
     def forward(self, x): return x.mean(-1)

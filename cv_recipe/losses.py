@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastai.losses import BaseLoss
+from fastai.losses import BaseLoss, BCEWithLogitsLossFlat, CrossEntropyLossFlat
 from torch import nn
 
-from .parts import register_part
+from .parts import is_on, register_part
 
 # %% ../nbs/50a_losses.ipynb #35455961
 def _reduced(loss, by, reduction):
@@ -88,19 +88,24 @@ def _share(name, v, top=1.):
     return float(v)
 
 # %% ../nbs/50a_losses.ipynb #c055cd8a
+_PLAIN = dict(single=(CrossEntropyLossFlat,ClassLoss), multi=(BCEWithLogitsLossFlat,SetLoss)) # A task's loss, and ours
+
 def _ours(b, field):
     "The loss of `b` as one that has amounts to set"
     if isinstance(b.loss, (ClassLoss,SetLoss)): return b.loss
-    made = {'single': ClassLoss, 'multi': SetLoss}.get(b.task.kind)
+    plain,made = _PLAIN.get(b.task.kind, (None,None))
     if made is None: raise ValueError(f"Config: {field}: there is none for {b.task.kind} labels")
+    if field!='loss' and (is_on(b.config, 'loss') or type(b.loss) is not plain): raise ValueError(f"Config: {field}: the loss is {type(b.loss).__name__}, given by {f'loss={b.config.loss!r}' if is_on(b.config, 'loss') else 'the task'}, and not one of ours, so {field} can't be set there: do it in that loss, and leave {field} out")
     b.loss = made()
     return b.loss
 
 @register_part('loss', 'focal')
-def _(b, gamma=2.): _ours(b, 'focal loss').gamma = _share('loss: focal with gamma', gamma, 10.)
+def _(b, gamma=2.): _ours(b, 'loss').gamma = _share('Config: loss: focal with gamma', gamma, 10.)
 
 @register_part('smoothing')
-def _(b, amount=.1): _ours(b, 'smoothing').smoothing = _share('Config: smoothing', amount)
+def _(b, amount=.1):
+    if _share('Config: smoothing', amount)==1: raise ValueError(f"Config: smoothing={amount!r}: nothing of the labels would be left; give a number below 1")
+    _ours(b, 'smoothing').smoothing = float(amount)
 
 @register_part('class_weights')
 def _(b, amount=.5):
@@ -111,8 +116,8 @@ def _(b, amount=.5):
 # %% ../nbs/50a_losses.ipynb #d4f5893e
 @register_part('loss', 'huber')
 def _(b, delta=1.):
-    if not _share('loss: huber with delta', delta, 100.): raise ValueError(f"loss: huber with delta={delta!r}: give a number above 0")
-    b.loss = BaseLoss(nn.HuberLoss, delta=delta*(float(np.std(b.targets)) or 1.), floatify=True, is_2d=False)
+    if not _share('Config: loss: huber with delta', delta, 100.): raise ValueError(f"Config: loss: huber with delta={delta!r}: give a number above 0")
+    b.loss = BaseLoss(nn.HuberLoss, delta=delta*float(np.std(b.targets) if np.ptp(b.targets) else 1.), floatify=True, is_2d=False)
 
 @register_part('balance')
 def _(plan, amount=1.):

@@ -10,7 +10,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/mix.html.md"""
 __all__ = ['Mixed', 'mixup', 'cutmix', 'mix_both']
 
 # %% ../nbs/51_mix.ipynb #abc8895d
-import math
+import inspect, math
 from typing import Any
 
 import torch
@@ -39,9 +39,13 @@ class Mixed(MixHandler):
 
 # %% ../nbs/51_mix.ipynb #c5ed07eb
 def _mixes(build, *ways):
-    "Put a `Mixed` on a learner, if its targets can be mixed"
+    "Put a `Mixed` on a learner, if its labels can be mixed"
     if any(isinstance(o, CutMix) for o in ways) and build.task.kind=='regression': raise ValueError("Config: mix: a patch of another image has no share in an amount: take mixup")
+    loss = build.loss
+    if build.task.kind=='single' and not (getattr(loss, 'y_int', False) and _reducible(loss)): raise ValueError(f"Config: mix: the loss ({getattr(loss, '__name__', type(loss).__name__)}) doesn't say y_int=True, that its targets are indices, or has no reduction, so labels can't be mixed: give it both, or leave mix out")
     build.cbs.append(Mixed(*ways))
+
+def _reducible(loss): return hasattr(loss, 'reduction') or 'reduction' in inspect.signature(loss).parameters
 
 def _alpha(name, alpha):
     if not (isinstance(alpha, (int,float)) and not isinstance(alpha, bool) and 0<alpha<math.inf): raise ValueError(f"Config: mix: {name}={alpha!r}: give a number above 0")

@@ -119,8 +119,8 @@ def fixed(what, config):
 
 def sides(what, base, card):
     "What a card starts from, and what it makes of that; nothing, and a line, where it can't be"
-    if card.when and not card.when(base, dict(kind='single', any_way_up=True, pretrained=True)): return
     start = base.but(**card.against)
+    if card.when and not card.when(start, dict(kind='single', any_way_up=True, pretrained=True)): return
     if callable(card.change): start = fixed(what, start)
     try: return fixed(what, start), fixed(what, card.child(start))
     except ValueError as e: print(f'{card.name} is not measured on {what}: {e}', file=sys.stderr)

@@ -9,6 +9,7 @@
 - `cv_recipe.cache`: Decode every image once, keep it as uint8 on disk, and take a batch with one gather
 - `cv_recipe.cards`: What each trick is believed to bring, what it was measured to bring, what it costs, and when to leave it
 - `cv_recipe.cli`: `cv-recipe run photos/` and what goes with it
+- `cv_recipe.climb`: What to try next, what to build on, and when to stop: beliefs that are written down before, and corrected by what is measured
 - `cv_recipe.compare`: Is this config better than that one, or was it the seed?
 - `cv_recipe.core`: What every other room stands on: findings, seeds, files that are whole or absent, and a choice of device
 - `cv_recipe.data`: A data set as one table: a row an image, known by its content, on one side of the split for good
@@ -33,6 +34,8 @@
 - `cv_recipe.losses`: What training minimises: label smoothing for whole and divided targets, focal loss, weights for rare classes, and rows drawn by their class
 - `cv_recipe.mix`: MixUp and CutMix: two images in one, and the label says how much of each
 - `cv_recipe.model`: Any timm model, with weights that are known by tag and hash, and a plain word when there are none
+- `cv_recipe.morerows`: What would twice as many bring? A learning curve, carried on beyond the images that are there
+- `cv_recipe.overfit`: First a network that can learn the training images by heart; if none can, say what stops it
 - `cv_recipe.parts`: Tricks by name: a `Config` names a part, and the part is found when it is needed
 - `cv_recipe.pipe`: `Config` says every decision, `fit` is the one door through which anything trains
 - `cv_recipe.planted`: Two sets of image files that need no download: real digits, and drawn scenes whose every fault is known

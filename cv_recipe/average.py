@@ -17,6 +17,7 @@ from fastai.callback.core import Callback
 from fastcore.basics import patch
 from torch import nn
 
+from .core import seeded
 from .parts import register_part
 
 # %% ../nbs/53_average.ipynb #42467679
@@ -62,7 +63,7 @@ class WeightAverage(Callback):
         decay:float|None=0., # Of a running mean; 0 is a plain mean, None goes by the number of steps
         share:float=.1 # Of the steps that are remembered where `decay` is None
     ): self.start,self.decay,self.share_kept = start,decay,share
-    def before_fit(self): self.n,self.mean,self.held,self.stale = 0,[t.clone() for t in tensors_of(self.model)],False,False
+    def before_fit(self): self.n,self.mean,self.held,self.stale = 0,[t.clone() for t in tensors_of(self.model)],False,False; self._reserve()
     def weight(self):
         "Of the newest step"
         if self.decay==0: return 1/(self.n+1)
@@ -76,7 +77,9 @@ class WeightAverage(Callback):
     def before_validate(self): self._hold()
     def after_validate(self):
         if self.held: self._swap()
-    def after_fit(self): self._hold()
+    def after_fit(self):
+        self._hold()
+        if self.told: self.told.after,self.told = self.after,None   # as it was before
 
 # %% ../nbs/53_average.ipynb #62354a90
 @torch.no_grad()
@@ -97,7 +100,7 @@ def measure_stats(
     dl:object # Batches whose first element is the input
 )->int: # Layers that were measured
     "Let batch normalisation take its statistics from `dl`, all batches weighing alike"
-    norms = [m for m in model.eval().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = _norms(model.eval())
     momenta = [m.momentum for m in norms]
     for m in norms: m.reset_running_stats(); m.momentum = None; m.train()
     if norms:
@@ -107,13 +110,27 @@ def measure_stats(
     model.eval()
     return len(norms)
 
+def _norms(model): return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+
+# %% ../nbs/53_average.ipynb #3d209824
 @patch
 def _hold(self:WeightAverage):
     "Put the average into the network, with statistics that are its own"
     if not self.n or self.held: return
     self._swap()
     c = getattr(self.dls, 'config', None)
-    if self.decay==0 and self.stale and (c is None or c.bn!='frozen'): measure_stats(self.model, self._rows(c)); self.stale = False
+    if self.stale and self._measures():
+        with seeded(): measure_stats(self.model, self._rows(c))
+    self.stale = False
+@patch
+def _measures(self:WeightAverage):
+    "Whether statistics are measured anew"
+    return self.decay==0 and getattr(getattr(self.dls, 'config', None), 'bn', '')!='frozen' and bool(_norms(self.model))
+@patch
+def _reserve(self:WeightAverage):
+    "Tell `Pace` of the pass, in passes over validation"
+    self.told = getattr(self.learn, 'pace', None) if self._measures() else None
+    if self.told: self.after = self.told.after; self.told.after += len(self.dls.train_ds)/max(1, len(self.dls.valid_ds))
 @patch
 def _rows(self:WeightAverage, c): return self.dls.test_dl(list(self.dls.train_ds.items), bs=(c.bs if c else self.dls.train.bs))
 

@@ -26,7 +26,7 @@ def layer_groups(
     coarse:bool=True # Whether a group is a whole stage; if not, a block
 )->list[list]: # Parameters, each once; the first group is nearest to the image, the head's is the last
     "The layers of a network by their depth"
-    body = model.body if hasattr(getattr(model, 'body', None), 'group_matcher') else model
+    body = model.body if hasattr(getattr(model, 'body', None), 'get_classifier') else model
     if not hasattr(body, 'group_matcher'): return body_and_head(model)
     named = dict(body.named_parameters())
     at = group_with_matcher([*named.items(), (_NECK, None)], body.group_matcher(coarse=coarse), reverse=True)
@@ -69,9 +69,10 @@ class Unfreeze(Callback):
     def before_batch(self):
         if self.training: self._to(self.pct_train)
     def _to(self, done):
+        if self.opt is None: return   # asked before it ever trained
         n = len(self.opt.param_lists)
         if (k := groups_in(done, n, self.share))!=self.n_in: self.n_in = k; self.opt.freeze_to(n-k)
-    def after_fit(self): self.opt.freeze_to(0)
+    def after_fit(self): self._to(1.)
 
 # %% ../nbs/52a_rates.ipynb #8ca22a2f
 @register_part('unfreeze', 'sequential')

@@ -21,22 +21,24 @@ from fastai.learner import Learner
 
 from .aside import as_found, copied
 from .core import derive_seed, seeded
+from .data import Source
 from .parts import part, register_part
 from .pipe import Config, Pace, RunLog, get_dls, get_learner
 
 # %% ../nbs/52_schedule.ipynb #1af5d3b4
 @register_part('schedule', 'warmup')
 def _(learn, epochs, rates, share:float=.05, start:float=.1):
-    _check_share(share)
+    _check_shares(share, start)
     _scheduled(learn, epochs, rates, share, start, lambda r: SchedNo(r, r))
 
 @register_part('schedule', 'warmup_cos')
 def _(learn, epochs, rates, share:float=.05, start:float=.1, end:float=1e-5):
-    _check_share(share)
+    _check_shares(share, start, end)
     _scheduled(learn, epochs, rates, share, start, lambda r: SchedCos(r, r*end), True)
 
-def _check_share(share):
+def _check_shares(share, start, end=0.):
     if not 0<=share<1: raise ValueError(f"Config: schedule: share={share!r}: give a share from 0 to below 1")
+    if not (0<=start<=1 and 0<=end<=1): raise ValueError(f"Config: schedule: start={start!r}, end={end!r}: give shares of the rate, from 0 to 1")
 
 def _scheduled(learn, epochs, rates, share, start, rest, moms=False):
     "Warm up, and go on by `rest`"
@@ -53,15 +55,17 @@ def scaled(
 )->Config: # `bs`, `lr` and, if given, `steps` changed together
     "The same training with larger or smaller batches"
     if 'auto' in (config.bs, config.lr): raise ValueError(f"scaled: bs={config.bs!r}, lr={config.lr!r}: give numbers, or a config from resolve")
-    if not k>0: raise ValueError(f"scaled: k={k!r}: give a number above 0")
+    if not (_finite(k) and k>0): raise ValueError(f"scaled: k={k!r}: give a number above 0")
     bs = max(1, round(config.bs*k))
     k = bs/config.bs
     return config.but(bs=bs, lr=config.lr*(math.sqrt(k) if adam else k), **(dict(steps=math.ceil(config.steps/k)) if config.steps else {}))
 
+def _finite(v): return isinstance(v, (int,float,np.number)) and not isinstance(v, bool) and math.isfinite(v)
+
 # %% ../nbs/52_schedule.ipynb #7b0a4be6
 class _Sweep(Callback):
     "Rates that rise until the loss runs away"
-    order = 56
+    order,name = 56,'lr_finder'
     def __init__(self, shares, start, end, steps): self.shares,self.start,self.end,self.steps = np.array(shares),start,end,steps
     def before_fit(self): self.rows,self.mean,self.best = [],0.,math.inf
     def before_batch(self):
@@ -97,15 +101,21 @@ def find_lr(
     **kwargs:Any # For `get_dls`, such as `device`
 )->tuple[pd.DataFrame,float]: # `lr, loss, smooth` of each step; and the rate that is suggested
     "Suggest a rate for this network, with all tricks on"
-    if not 0<start<end: raise ValueError(f"find_lr: start={start!r}, end={end!r}: give two rates above 0, the lower one first")
-    if steps<20: raise ValueError(f"find_lr: steps={steps!r}: give at least 20")
-    if isinstance(what, Learner): learn = what
-    else:
-        with seeded(derive_seed(seed, 'find_lr learner')): learn = get_learner(get_dls(what, config, **kwargs))
-    df = pd.DataFrame(_swept(learn, start, end, steps, seed), columns=['lr','loss','smooth'])
+    if not (_finite(start) and _finite(end) and 0<start<end): raise ValueError(f"find_lr: start={start!r}, end={end!r}: give two rates above 0, the lower one first")
+    if not (_finite(steps) and steps>=20 and steps==int(steps)): raise ValueError(f"find_lr: steps={steps!r}: give a whole number, at least 20")
+    learn = _learner_of(what, config, seed, kwargs)
+    df = pd.DataFrame(_swept(learn, start, end, int(steps), seed), columns=['lr','loss','smooth'])
     return df,_suggested(df, steps)
 
 # %% ../nbs/52_schedule.ipynb #5fa5ed53
+def _learner_of(what, config, seed, kwargs):
+    "What is to be copied"
+    if not isinstance(what, (Learner,Source)): raise ValueError(f"find_lr: {type(what).__name__} is neither a fastai Learner nor a Source: give one of them")
+    if isinstance(what, Source):
+        with seeded(derive_seed(seed, 'find_lr learner')): return get_learner(get_dls(what, config, **kwargs))
+    if config is not None or kwargs: raise ValueError("find_lr: a Learner has a config and loaders already: give others with a Source, or leave them out")
+    return what
+
 def _suggested(df, steps):
     "The rate in the longest fall of the loss"
     ok = df[np.isfinite(df.smooth)].iloc[steps//10:-5]

@@ -43,6 +43,7 @@ from .verify import *
 from .watch import *
 from .gates import *
 from .dynamics import *
+from .compare import *
 from .finetune import *
 from .heads import *
 from .losses import *
@@ -57,6 +58,9 @@ from .average import *
 from .tta import *
 from .cards import *
 from .together import *
+from .overfit import *
+from .morerows import *
+from .climb import *
 from .report import *
 from .export import *
 from .final import *

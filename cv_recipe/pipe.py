@@ -415,7 +415,7 @@ class Pace(Callback):
         after:float=1. # Passes over validation that come after the last step
     ): self.total,self.deadline,self.tick,self.after = total,deadline,tick,after
     def before_fit(self): self.done,self.share,self.began,self.valid_time,self.over = 0,0.,time.monotonic(),0.,False
-    def before_train(self): self.entered = time.monotonic()
+    def before_train(self): self.entered = None
     def before_batch(self):
         if self.training: self.learn.pct_train = self.share
     def after_batch(self):
@@ -431,11 +431,13 @@ class Pace(Callback):
         "Steps still to make"
         left = self.total-self.done
         if self.deadline is None: return left
-        end = self.deadline-self.after*self.valid_time
+        end = self.deadline-self.after*self.pass_time()
         per = self.step_time()
         return left if time.monotonic()<end and not per else min(left, max(0, int((end-time.monotonic())/per) if per else 0))
     def before_validate(self): self.entered = time.monotonic()
-    def after_validate(self): self.valid_time = max(self.valid_time, time.monotonic()-self.entered)
+    def after_validate(self):
+        if self.entered is not None: self.valid_time = max(self.valid_time, time.monotonic()-self.entered)
+    def pass_time(self): return self.valid_time or self.step_time()*len(self.dls.valid_ds)/(3*self.dls.train.bs)   # a pass forward is a third of a step
     def after_epoch(self):
         if self.over: raise CancelFitException
 

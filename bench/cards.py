@@ -167,7 +167,7 @@ def table(a):
             if not (both := sides(what, base, c)): continue
             ks = [json.dumps(o.to_dict() | dict(weights=weights), sort_keys=True) for o in both]
             seeds = sorted(s for k,r,s in at if k==ks[1] and r==c.rare and (ks[0], c.rare, s) in at)
-            if seeds: pairs[c.name] = [(at[ks[0], c.rare, s], at[ks[1], c.rare, s]) for s in seeds]
+            if len(seeds)>1: pairs[c.name] = [(at[ks[0], c.rare, s], at[ks[1], c.rare, s]) for s in seeds]
         metric = {n: 'balanced_accuracy' if CARDS[n].rare else 'accuracy' for n in pairs}
         gains = {n: [y[metric[n]]-x[metric[n]] for x,y in p] for n,p in pairs.items()}
         if not gains: continue

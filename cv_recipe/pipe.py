@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelFitException, CancelTrainException, CancelValidException
-from fastai.callback.schedule import *
+from fastai.callback import schedule as _schedule   # gives Learner fit_one_cycle and fit_flat_cos
 from fastai.learner import Learner
 from fastai.metrics import AccumMetric
 from fastai.optimizer import OptimWrapper
@@ -214,6 +214,7 @@ def resolve(
     asked_by(nn.Identity(), c)   # a wrong argument is told before training, not when it is over
     return c,w
 
+# %% ../nbs/21_pipe.ipynb #197f602c
 def recorded(
     config:Config, # Resolved
     weights:Weights # Which it starts from
@@ -228,6 +229,7 @@ def _asked(config, weights):
 
 _LATER = {*SWITCHES, 'dropout','drop_path','channels_last'}-{'aug','schedule'} # Fields that came after the first ledgers
 
+# %% ../nbs/21_pipe.ipynb #84ffd9f5
 def pick_weights(
     arch:str='auto', # A timm name, or 'auto'
     weights:str|Path='auto', # As `resolve_weights` takes it
@@ -560,6 +562,7 @@ def _train(run, dls, deadline, tick, train_preds, board):
     if train_preds: _keep(run, 'train', dls.source, dls.train_ds.items, *_predicted(learn, dls.train_ds.items)[1:])
     _keep_model(run, learn)
 
+# %% ../nbs/21_pipe.ipynb #1b3c1792
 def _passes(c, n):
     "Passes over the validation rows after the last step"
     views = getattr(asked_by(nn.Identity(), c), 'views', 1)

@@ -509,7 +509,8 @@ def fit(
     task:Task|None=None, # None finds it
     folder:str|Path|None=None, # Under which caches lie; None is the user's cache folder
     board:bool|None=None, # TensorBoard: None writes if it is installed
-    notes:dict|None=None # Whatever else is worth keeping with the run, such as the name of the `move`
+    notes:dict|None=None, # Whatever else is worth keeping with the run, such as the name of the `move`
+    reuse:Run|None=None # A run whose weights are taken as they are, where `config` differs from its in nothing but how the network is asked
 )->Run: # Done; the old one if this was trained before
     "Train as `config` says, and write it all down"
     began = time.monotonic()
@@ -520,9 +521,11 @@ def fit(
         c,w = resolve(config, source, ledger.folder, seed)
         if (old := ledger.find(run_key(recorded(c, w), source, seed, stage, threads))): return old
         about = dict(asked=_asked(config, w), lineage=list(source.lineage), move='') | (notes or {})
+        if reuse: _check_reuse(reuse, recorded(c, w), source, seed)
         with ledger.run(recorded(c, w), source, parent, hypothesis, predicted, seed, threads, stage, about) as run:
             dls = get_dls(source, c, w, device, folder, task)
-            _train(run, dls, None if seconds is None else began+seconds, tick, train_preds, board)
+            if reuse: _untrained(run, dls, reuse, train_preds)
+            else: _train(run, dls, None if seconds is None else began+seconds, tick, train_preds, board)
     return run
 
 # %% ../nbs/21_pipe.ipynb #517ae360
@@ -541,6 +544,13 @@ def rates_of(
     "The highest rate of each group, as the config says"
     if learn.opt is None: learn.create_opt()
     return [learn.dls.config.lr*s for s in learn.rates(len(learn.opt.param_lists))]
+
+def _check_reuse(run, config, source, seed):
+    "Raise where another training would have been asked for"
+    other = sorted({k for k in {*config, *run.config} if config.get(k)!=run.config.get(k)}-{'tta'})
+    if other: raise ValueError(f"fit: reuse of run {run.id}: {', '.join(other)} differ{'s' if len(other)==1 else ''}, which changes the weights: leave reuse out, and it is trained")
+    if run.info['seed']!=seed: raise ValueError(f"fit: reuse of run {run.id}: it was trained from seed {run.info['seed']}: leave reuse out, and seed {seed} is trained")
+    if run.info['source']!=source.fingerprint: raise ValueError(f"fit: reuse of run {run.id}: it was trained on other data: leave reuse out, and it is trained")
 
 # %% ../nbs/21_pipe.ipynb #c6df5831
 def _train(run, dls, deadline, tick, train_preds, board):
@@ -578,29 +588,31 @@ def _blend(run, learn, start, log):
     a = min((.25,.5,.75,1.), key=loss) if c.blend=='auto' else c.blend
     put(a)
     out,log.preds,log.truth = _predicted(learn, items)
-    run.log(dict(blend=a, valid_loss=task.loss(out, log.truth)) | _by_views(learn, log) | task.scores(log.preds, log.truth), step=learn.epoch)
+    run.log(dict(blend=a, valid_loss=task.loss(out, log.truth)) | _by_views(learn, log.preds, log.truth) | task.scores(log.preds, log.truth), step=learn.epoch)
 
 def _asked_again(run, learn, log):
     "Score the trained network by the views that the config asks for"
     out,log.preds,log.truth = _predicted(learn, learn.dls.valid_ds.items)
-    run.log(dict(valid_loss=learn.dls.task.loss(out, log.truth)) | _by_views(learn, log) | learn.dls.task.scores(log.preds, log.truth), step=learn.epoch)
+    run.log(dict(valid_loss=learn.dls.task.loss(out, log.truth)) | _by_views(learn, log.preds, log.truth) | learn.dls.task.scores(log.preds, log.truth), step=learn.epoch)
 
-def _by_views(learn, log):
+def _by_views(learn, preds, truth):
     "What more than one view of an image changed: the score by one view, and the rows that the others turned right and wrong"
     task,c = learn.dls.task,learn.dls.config
     if not is_on(c, 'tta'): return {}
     one = _predicted(learn, learn.dls.valid_ds.items, learn.model)[1]
-    res = {'views': getattr(asked_by(learn.model, c), 'views', 1), f'plain_{task.metric.name}': task.score(one, log.truth)}
+    res = {'views': getattr(asked_by(learn.model, c), 'views', 1), f'plain_{task.metric.name}': task.score(one, truth)}
     if task.hot or not task.classes: return res
-    was,now = (p.argmax(1)==log.truth for p in (one, log.preds))
+    was,now = (p.argmax(1)==truth for p in (one, preds))
     return res | dict(tta_mended=int((now&~was).sum()), tta_spoiled=int((was&~now).sum()))
 
-def _untrained(run, dls):
-    "Score and keep the network as it begins"
+def _untrained(run, dls, reuse=None, train_preds=False):
+    "Score and keep the network as it begins, or as another run ended"
     learn = get_learner(dls, path=run.folder)
+    if reuse: learn.model.load_state_dict(load_file(reuse.folder/'model.safetensors'))
     out,preds,y = _predicted(learn, dls.valid_ds.items)
-    run.log(dict(valid_loss=dls.task.loss(out, y)) | dls.task.scores(preds, y) | dict(steps=0, cut=0))
+    run.log(dict(valid_loss=dls.task.loss(out, y)) | (_by_views(learn, preds, y) if reuse else {}) | dls.task.scores(preds, y) | dict(steps=reuse.metrics['steps'] if reuse else 0, cut=0))
     _keep(run, 'valid', dls.source, dls.valid_ds.items, preds, y)
+    if train_preds: _keep(run, 'train', dls.source, dls.train_ds.items, *_predicted(learn, dls.train_ds.items)[1:])
     _keep_model(run, learn)
 
 # %% ../nbs/21_pipe.ipynb #034e3006

@@ -8,11 +8,11 @@ Docs: https://cv-recipe.github.io/cv_recipe/compare.html.md"""
 
 # %% auto #0
 __all__ = ['ENOUGH', 'BUNDLES', 'Judged', 'judged', 'judge', 'decisions', 'register_bundle', 'check_one', 'NoiseFloor',
-           'spread_of', 'noise_floor', 'Comparison', 'compare', 'Tree']
+           'spread_of', 'noise_floor', 'Comparison', 'compare', 'row_gain', 'Tree']
 
 # %% ../nbs/26_compare.ipynb #afc2b4ae
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from .core import Finding, plural, stable_hash
 from .pipe import Config, fit
 from .runs import Ledger, Run, config_dict
-from .stats import Interval, seeds_rows_interval
+from .stats import Interval, bootstrap, seeds_rows_interval
 from .task import Task, accuracy, task_for
 
 # %% ../nbs/26_compare.ipynb #1204663b
@@ -74,13 +74,15 @@ def judge(
     seed:int=0, # Of the training
     folds:int|None=None, # 0 takes the validation rows; None takes 5 folds where these are fewer than 1,000
     notes:dict|None=None, # For the runs, such as `dict(move=…)`
+    mend:Callable=lambda source: source, # Corrects training rows, and leaves the others as they are; asked for each fold
     **kwargs:Any # For `fit`
 )->Judged: # What was trained before is found, not trained again
     "Train a config from one seed, and give what it says of rows it has not seen"
     k = (5 if len(source.valid)<ENOUGH else 0) if folds is None else folds
-    if not k: return judged(fit(source, config, ledger, seed, notes=notes, **kwargs))
-    about = dict(of=source.fingerprint, lineage=list(source.lineage), folds=k) | (notes or {})
-    return judged(*(fit(s, config, ledger, seed, notes=about | dict(fold=i), **kwargs) for i,s in enumerate(source.folds(k))))
+    whole = mend(source)
+    if not k: return judged(fit(whole, config, ledger, seed, notes=notes, **kwargs))
+    about = dict(of=whole.fingerprint, lineage=list(whole.lineage), folds=k) | (notes or {})
+    return judged(*(fit(mend(s), config, ledger, seed, notes=about | dict(fold=i), **kwargs) for i,s in enumerate(source.folds(k))))
 
 # %% ../nbs/26_compare.ipynb #c4708e90
 def decisions(
@@ -252,6 +254,23 @@ def _gain(a, b, stat, floor, n_boot, groups):
     if floor is None: return Interval(gap, -math.inf, math.inf, n),'three seeds a side would tell, or a noise floor'
     half = floor.band(len(a), len(b))
     return Interval(gap, gap-half, gap+half, n),f'noise floor of {floor.n} seeds'
+
+# %% ../nbs/26_compare.ipynb #670bdfab
+def row_gain(
+    a:Judged, # One network
+    b:Judged, # Another, with rows in common
+    task:Task, # Whose metric
+    n_boot:int=500 # Resamples of rows
+)->Interval: # How much better the first is; above 0 is better, whichever way the metric goes
+    "How far apart two networks are, as far as the rows tell: says nothing of other seeds of their configs"
+    (at,),(of,) = _common(([a], [b]))
+    x,y = _rows(a, at, task),_rows(b, of, task)
+    stat,n = _stat(task, a),len(at)
+    def gap(x, y): return stat(x)-stat(y)
+    try: return bootstrap((x, y), gap, _groups(a, at), n_boot)
+    except ValueError: v = gap(x, y)
+    few = 3/n if task.metric.func is accuracy else 0.   # none of n differs: up to three of n might
+    return Interval(v, v-few, v+few, n)
 
 # %% ../nbs/26_compare.ipynb #1b14115a
 def _nodes(ledger)->dict:

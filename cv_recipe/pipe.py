@@ -547,10 +547,10 @@ def rates_of(
 
 def _check_reuse(run, config, source, seed):
     "Raise where another training would have been asked for"
-    other = sorted({k for k in {*config, *run.config} if config.get(k)!=run.config.get(k)}-{'tta'})
-    if other: raise ValueError(f"fit: reuse of run {run.id}: {', '.join(other)} differ{'s' if len(other)==1 else ''}, which changes the weights: leave reuse out, and it is trained")
     if run.info['seed']!=seed: raise ValueError(f"fit: reuse of run {run.id}: it was trained from seed {run.info['seed']}: leave reuse out, and seed {seed} is trained")
     if run.info['source']!=source.fingerprint: raise ValueError(f"fit: reuse of run {run.id}: it was trained on other data: leave reuse out, and it is trained")
+    other = sorted({k for k in {*config, *run.config} if config.get(k)!=run.config.get(k)}-{'tta'})
+    if other: raise ValueError(f"fit: reuse of run {run.id}: {', '.join(other)} differ{'s' if len(other)==1 else ''}, which changes the weights: leave reuse out, and it is trained")
 
 # %% ../nbs/21_pipe.ipynb #c6df5831
 def _train(run, dls, deadline, tick, train_preds, board):

@@ -75,14 +75,15 @@ def judge(
     folds:int|None=None, # 0 takes the validation rows; None takes 5 folds where these are fewer than 1,000
     notes:dict|None=None, # For the runs, such as `dict(move=…)`
     mend:Callable=lambda source: source, # Corrects training rows, and leaves the others as they are; asked for each fold
+    reuse:Judged|None=None, # Whose weights are taken, where nothing but the views of an image differs
     **kwargs:Any # For `fit`
 )->Judged: # What was trained before is found, not trained again
     "Train a config from one seed, and give what it says of rows it has not seen"
     k = (5 if len(source.valid)<ENOUGH else 0) if folds is None else folds
-    whole = mend(source)
-    if not k: return judged(fit(whole, config, ledger, seed, notes=notes, **kwargs))
+    whole,old = mend(source),[ledger[i] for i in reuse.runs] if reuse else [None]*max(1, k)
+    if not k: return judged(fit(whole, config, ledger, seed, notes=notes, reuse=old[0], **kwargs))
     about = dict(of=whole.fingerprint, lineage=list(whole.lineage), folds=k) | (notes or {})
-    return judged(*(fit(mend(s), config, ledger, seed, notes=about | dict(fold=i), **kwargs) for i,s in enumerate(source.folds(k))))
+    return judged(*(fit(mend(s), config, ledger, seed, notes=about | dict(fold=i), reuse=old[i], **kwargs) for i,s in enumerate(source.folds(k))))
 
 # %% ../nbs/26_compare.ipynb #c4708e90
 def decisions(

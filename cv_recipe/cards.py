@@ -84,9 +84,10 @@ for _c in (
     Card('mix_both', dict(mix='both'), 'mixup or cutmix, drawn for each batch', .4, 1.3, 1.05, 'training is short, or what matters is small', '51_mix'),
     Card('mixup', dict(mix='mixup'), 'two images and their labels, laid over each other', .2, 1.2, 1.05, 'training is short: it learns slower', '51_mix'),
     Card('cutmix', dict(mix='cutmix'), 'a patch of another image, and its share of the label', .2, 1.3, 1.05, 'training is short, or what matters is small', '51_mix'),
-    Card('tta_flip', dict(tta='flip'), 'the image and its mirror image are asked', .5, .5, 1., 'mirroring changes the meaning, or answers must be fast: it doubles their time', '54_tta'),
+    Card('tta_flip', dict(tta='flip'), 'the image and its mirror image are asked', .5, .5, 1., 'mirroring changes the meaning, or answers must be fast: it doubles their time', '54_tta',
+        when=lambda c,f: f.get('mirror', True), needs='images that mean the same in a mirror'),
     Card('tta_dihedral', dict(tta='dihedral'), 'the image is asked in all eight ways to lay it', .7, .7, 1., 'there is an up and a down (then it is believed to cost 3 points), or answers must be fast: they take eight times as long', '54_tta',
-        when=lambda c,f: f.get('any_way_up', False), needs='images that have no up and down: say any_way_up=True'),
+        when=lambda c,f: f.get('any_way_up', False) and f.get('mirror', True), needs='images that have no up and down: say any_way_up=True'),
     Card('tta_crops', dict(tta='crops'), 'five parts of the image are asked, closer up', .2, .5, 1., 'what matters is at the rim, or answers must be fast: they take five times as long', '54_tta',
         when=lambda c,f: (c.size=='auto' or c.size>=64) and f.get('kind', 'single') in ('single','multi'), needs='classes, and images of 64 pixels at least'),
 ): register_card(_c)
@@ -154,7 +155,7 @@ def _tried(card, config, facts):
 
 def moves(
     config:Config, # Where it starts from
-    **facts:Any # What is known besides: kind, fixed_size, device; pretrained, rare, any_way_up
+    **facts:Any # What is known besides: kind, fixed_size, device; pretrained, rare, any_way_up, mirror
 )->tuple[list,dict]: # (card as seen from here, child) of what may be tried, best belief for its cost first; and name to reason of what may not
     "The tricks that could be tried next"
     tried = {c: _tried(card, config, facts) for c,card in CARDS.items()}

@@ -28,11 +28,17 @@ def corrected(
     prior:float, # The gain that was believed
     sd:float, # How unsure that was
     gain:float, # The gain that was measured
-    noise:float # How unsure that is
+    noise:float, # How unsure that is
+    wrong:float=.1 # How often a belief is all wrong
 )->tuple[float,float]: # Gain and how unsure it is
     "A belief after a measurement"
-    w,v = 1/sd**2,1/noise**2
-    return (w*prior+v*gain)/(w+v),(w+v)**-.5
+    sds = sd,10*sd
+    like = [NormalDist(0, math.hypot(o, noise)).pdf(0)*math.exp(-((gain-prior)/math.hypot(o, noise))**2/2+((gain-prior)/math.hypot(sds[1], noise))**2/2) for o in sds]
+    odds = [(1-wrong)*like[0],wrong*like[1]]
+    share = [o/sum(odds) for o in odds]
+    means = [(prior/o**2+gain/noise**2)/(1/o**2+1/noise**2) for o in sds]
+    mean = sum(map(math.prod, zip(share, means)))
+    return mean,math.sqrt(sum(w*(1/(1/o**2+1/noise**2)+(m-mean)**2) for w,o,m in zip(share, sds, means)))
 
 def expected_gain(
     prior:float, # The gain that is believed
@@ -90,16 +96,18 @@ def sorted_out(
     moves:list, # What is proposed
     left:float, # Of the budget
     least:float # Expected gain below which nothing is worth the while
-)->tuple[list,dict]: # Moves that may be tried, best for its cost first; and of the others the reason
+)->tuple[list,dict]: # Moves that may be tried, best for its cost first; and of the others the reason, in the same order
     "Which moves are still worth trying, and why the others are not"
     tried,ok,out = {s.move.name for s in climb.steps if s.start==climb.at},[],{}
-    for m in (_believed(climb, o) for o in moves):
+    for m in sorted((_believed(climb, o) for o in moves), key=_last):
         if m.name in tried: out[m.name] = 'tried from here'
         elif m.name in climb.beliefs and m.prior+1.96*m.sd<0: out[m.name] = f'it was measured to be worse: {m.prior:+.4f} ± {1.96*m.sd:.4f}'
         elif (e := expected_gain(m.prior, m.sd))<least: out[m.name] = f'{e:.4f} is to be expected of it, and less than {least:g} is not worth the while'
         elif m.cost>left: out[m.name] = f'it costs {m.cost:.3g}, and {left:.3g} is left'
         else: ok.append(m)
-    return sorted(ok, key=lambda m: -expected_gain(m.prior, m.sd)/m.cost),out
+    return ok,out
+
+def _last(m): return -expected_gain(m.prior, m.sd)/m.cost
 
 # %% ../nbs/67_climb.ipynb #95a12b05
 def climb(
@@ -134,7 +142,7 @@ def _next(climb, moves, left, least, name):
 
 def _ended(out):
     dear = [k for k,v in out.items() if v.startswith('it costs')]
-    if dear: return f"the budget is spent: {', '.join(dear)} would have been next, and {'does' if len(dear)==1 else 'do'} not fit into what is left"
+    if dear: return f"the budget is spent: {', '.join(dear[:3])}{f' and {len(dear)-3} others' if len(dear)>3 else ''} would have been next, and {'does' if len(dear)==1 else 'do'} not fit into what is left"
     return 'nothing promising is left' if out else 'there was nothing to try'
 
 @patch

@@ -288,4 +288,11 @@ def labels_stage(project:Project)->Result:
     cluster = project.results.get('dups', {}).get('cluster', {})
     res = label_audit(src, views, groups=np.array([cluster.get(i, -1) for i in src.df.id]), seed=project.seed)
     parts = [section('The queue', review_sheet(res, src), 'The first labels to review, each with the images most like it: given label, and in brackets what the model would say.')] if len(res) else []
-    return Result(label_findings(res), parts, dict(first=res.first if len(res) else 0))
+    return Result(label_findings(res), parts, dict(first=res.first if len(res) else 0, **_doubted(res, src)))
+
+def _doubted(res, src):
+    "The first lines of the queue that are training rows, with the label that a model would give; and the share of wrong labels, if it can be told"
+    t = res.table.head(res.first if len(res) else 0)
+    t = t[t.split=='train'] if len(t) else t
+    sure = res.share is not None and not res.share.weak
+    return dict(queue={str(i): o for i,o in zip(t.id, t.suggested)} if src.kind=='single' and len(t) else {}, share=res.share.share.value if sure else None, least=res.share.share.lo if sure else None)

@@ -30,7 +30,7 @@ from .runs import Ledger, versions
 from .stage import Project, Result, Stage, in_order, load_stages
 
 # %% ../nbs/78_recipe.ipynb #3626c4ee
-_MINE = ('report.html','summary.json','findings.json','project.json','weights.json','stages','model')
+_MINE = ('report.html','summary.json','findings.json','project.json','weights.json','loop.json','stages','model')
 
 def set_aside(
     folder:Path # Of a project
@@ -120,12 +120,12 @@ def _known(self:Recipe):
 def _task(self:Recipe): return Project(self.folder, self.source, None, asked=self.asked).task
 
 @patch
-def _ship(self:Recipe, run, score, how):
-    "Make the model of `run` the one in the folder, unless that is better"
+def _ship(self:Recipe, run, score, how, over=''):
+    "Make the model of `run` the one in the folder, unless that is better, and not of the run that this one was chosen over"
     task,best = self._task(),self.state['model']
     loss = run.metrics.get('valid_loss', float('inf'))
     if best and best['run']==run.id and (self.folder/'model'/'model.json').exists(): return
-    if best and not (task.metric.better(score, best['score']) or (score==best['score'] and loss<best['loss'])): return
+    if best and best['run']!=over and not (task.metric.better(score, best['score']) or (score==best['score'] and loss<best['loss'])): return
     (net,w),c = run_model(run, task),Config.from_dict(run.config)
     info = dict(run=run.id, how=how, metric=task.metric.name, valid=score, seed=run.info['seed'], threads=run.info['threads'], source=self.source.fingerprint)
     save_model(self.folder/'model', net, task, w, c.size, c.resize, c.channels, create_args(c, w), info, c.tta)
@@ -215,7 +215,7 @@ def _run(self:Recipe):
         self.say('this was finished before: nothing is left to do')
         return _read(self.folder/'summary.json')
     deadline = None if self.minutes is None else self.began+60*self.minutes-self.state['used']-2
-    project = Project(self.folder, self.source, Ledger(self.folder), self.seed, self.threads, device, dict(self.asked, steps=self.steps), deadline, tick=self._tick, ship=self._ship)
+    project = Project(self.folder, self.source, Ledger(self.folder), self.seed, self.threads, device, dict(self.asked, steps=self.steps), deadline, tick=self._tick, ship=self._ship, stages=tuple(s.name for s in self.stages))
     self._save()
     threads = torch.get_num_threads()
     try:

@@ -343,6 +343,22 @@ def _runs(left:_Left)->_Html:
 
 def _signed(v, m)->str: return '' if v is None else ('+' if v>0 else '−' if v<0 else '±') + _score(abs(v), m).replace('%', 'points')
 
+# %% ../nbs/70_report.ipynb #e599d535
+def _points(v, m)->str: return _signed(v, m) if isinstance(v, (int,float)) and v==v else ''
+
+def _next(left:_Left)->_Html:
+    "What to do for the most gain: images, labels, time"
+    data,m = {s.get('name'): s.get('data') or {} for s in left.stages},left.summary.get('metric')
+    more,labels,loop = (data.get(k, {}) for k in ('more','labels','loop'))
+    rows = []
+    if more.get('sure'): rows.append(['twice as many images', _points(more.get('gain'), m), 'carried on from the learning curve'])
+    if labels.get('share') and labels.get('least', 0)>=.01: rows.append(['the labels in doubt, looked at and corrected', f"up to {_score(labels['share'], 'accuracy')}", f"{plural(len(labels.get('queue') or ()), 'training label')} stand out; in validation and test images as well"])
+    if 'gain' in more and not more['sure']: rows.append(['twice as many images', _points(more.get('gain'), m), 'not sure to bring anything'])
+    took = {'seconds': _time, 'steps': lambda v: f'{v:,.0f} steps'}.get(loop.get('by'), _num)
+    for o in loop.get('next') or []: rows.append([f"{o.get('move')}: {o.get('why')}", f"{_points(o.get('believed'), m)} ± {_score(o.get('unsure'), m).replace('%', 'points')}", f"believed, not tried; takes {took(o.get('cost') or 0)}"])
+    why = _tag('p', f"The loop ended because {loop['why']}." if loop.get('why') and loop.get('steps') else '') if loop else ''
+    return _Html(why+_table('What to do next', ['what','gain','why it is thought so'], rows)) if rows else _Html('')
+
 # %% ../nbs/70_report.ipynb #d179ed97
 def _use(left:_Left)->_Html:
     "Two ways to predict with the model"
@@ -390,7 +406,7 @@ footer{color:var(--soft);font-size:.85rem;margin-top:3rem}
 '''
 
 # %% ../nbs/70_report.ipynb #7b945537
-_PARTS = (('fix', 'What to fix first', _fix_first), ('result', 'The result beside the baselines', _bars), ('data', 'The data', _data),
+_PARTS = (('fix', 'What to fix first', _fix_first), ('result', 'The result beside the baselines', _bars), ('next', 'What to do next for the most gain', _next), ('data', 'The data', _data),
     ('stages', 'Stage by stage', _stages), ('runs', 'What was tried', _runs), ('use', 'How to use the model', _use), ('made', 'How it was made', _made))
 
 def _page(left:_Left, parts=_PARTS, foot:str='')->str:

@@ -31,6 +31,7 @@
 - `cv_recipe.learns`: Train a copy for a few steps, watch every weight, and most of what stops a network from learning gives itself away
 - `cv_recipe.loader`: fastai's DataLoaders on the cache: a batch is one gather, and everything fastai does with a loader still works
 - `cv_recipe.look`: How many of what, how large, and what do they look like?
+- `cv_recipe.loop`: Overfit, regularize, repeat: one change at a time from a safe first model, as long as something promising fits into what is left
 - `cv_recipe.losses`: What training minimises: label smoothing for whole and divided targets, focal loss, weights for rare classes, and rows drawn by their class
 - `cv_recipe.mix`: MixUp and CutMix: two images in one, and the label says how much of each
 - `cv_recipe.model`: Any timm model, with weights that are known by tag and hash, and a plain word when there are none

@@ -11,7 +11,7 @@ __all__ = ['corrected', 'expected_gain', 'Move', 'Step', 'Climb', 'sorted_out', 
 
 # %% ../nbs/67_climb.ipynb #e0c01fd6
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
@@ -108,19 +108,29 @@ def climb(
     measure:Callable, # (move, node) to (new node, gain, how unsure, cost)
     budget:float, # What may be spent
     least:float=.0005, # Expected gain below which nothing is worth the while
-    told:Callable=lambda step: None # Told each `Step`
+    told:Callable=lambda step: None, # Told each `Step`
+    follow:Iterable[str]=() # Names of moves that were decided before: tried first, in this order
 )->Climb:
     "Try what promises most for its cost, and build on the best guess, until nothing promising fits"
-    c = Climb(start)
+    c,decided = Climb(start),iter(follow)
     while True:
-        ok,out = sorted_out(c, propose(c.best), budget-c.spent, least)
-        if not ok: c.why = _ended(out); return c
-        node,observed,noise,cost = measure(ok[0], c.best)
-        gain,sd = corrected(ok[0].prior, ok[0].sd, observed, noise)
-        s = Step(ok[0], c.at, node, observed, noise, cost, gain, sd, gain>0)
+        move,c.why = _next(c, propose(c.best), budget-c.spent, least, next(decided, None))
+        if move is None: return c
+        node,observed,noise,cost = measure(move, c.best)
+        gain,sd = corrected(move.prior, move.sd, observed, noise)
+        s = Step(move, c.at, node, observed, noise, cost, gain, sd, gain>0)
         c.steps.append(s); c.beliefs[s.move.name] = gain,sd; c.spent += cost
         if s.kept: c.at = len(c.steps)-1
         told(s)
+
+def _next(climb, moves, left, least, name):
+    "The move to try, with what is known of it; or None, and why"
+    if name is not None:
+        m = next((m for m in moves if m.name==name), None)
+        if m is None: raise ValueError(f"climb: {name!r} was decided before and is no move from here: there are {', '.join(m.name for m in moves) or 'none'}")
+        return _believed(climb, m),''
+    ok,out = sorted_out(climb, moves, left, least)
+    return (ok[0],'') if ok else (None,_ended(out))
 
 def _ended(out):
     dear = [k for k,v in out.items() if v.startswith('it costs')]

@@ -87,17 +87,18 @@ def judge(
     folds:int|None=None, # 0 takes the validation rows; None takes 5 folds where these are fewer than 1,000
     notes:dict|None=None, # For the runs, such as `dict(move=…)`
     mend:Callable=lambda source: source, # Corrects training rows, and leaves the others as they are; asked for each fold
+    reuse:Judged|None=None, # Whose weights are taken, where nothing but the views of an image differs
     **kwargs:Any # For `fit`
 )->Judged: # What was trained before is found, not trained again
     "Train a config from one seed, and give what it says of rows it has not seen"
     k = (5 if len(source.valid)<ENOUGH else 0) if folds is None else folds
-    whole = _mended(mend, source)
-    if not k: return judged(fit(whole, config, ledger, seed, notes=notes, **kwargs))
+    whole,old = _mended(mend, source),[ledger[i] for i in reuse.runs] if reuse else [None]*max(1, k)
+    if not k: return judged(fit(whole, config, ledger, seed, notes=notes, reuse=old[0], **kwargs))
     parts = [_mended(mend, s) for s in source.folds(k)]
     c,w = resolve(config, parts[0], ledger.folder, seed)   # once, or folds that differ by a row might differ in their batch
     asked = recorded(config, w) | (dict(weights='auto') if config.weights=='auto' else {})
     about = dict(of=whole.fingerprint, lineage=list(whole.lineage), folds=k, asked=asked) | (notes or {})
-    return judged(*(fit(s, c, ledger, seed, notes=about | dict(fold=i), **kwargs) for i,s in enumerate(parts)))
+    return judged(*(fit(s, c, ledger, seed, notes=about | dict(fold=i), reuse=old[i], **kwargs) for i,s in enumerate(parts)))
 
 def _mended(mend, source):
     "A source with its training rows mended; raise where other rows were touched"
@@ -317,8 +318,16 @@ def row_gain(
     def gap(x, y): return stat(x)-stat(y)
     try: return bootstrap((x, y), gap, groups, n_boot)
     except ValueError as e: v,none = gap(x, y),'without spread' in str(e)
-    few = (3/n if task.classes and task.metric.higher else 0.) if none else math.inf   # none of n differs: up to three of n might
+    few = (3/n if task.classes and task.metric.higher else 0.) if none else _left_out(gap, x, y, groups)   # none of n differs: up to three of n might
     return Interval(v, v-few, v+few, n)
+
+def _left_out(gap, x, y, groups):
+    "Half the range of a gap on a handful of units, from leaving out one at a time"
+    from scipy.special import stdtrit
+    codes = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n = codes.max()+1
+    gaps = np.array([gap(x[codes!=k], y[codes!=k]) for k in range(n)]) if n>1 else np.array([np.nan])
+    return float(stdtrit(n-1, .975)*math.sqrt((n-1)*gaps.var())) if np.isfinite(gaps).all() else math.inf
 
 # %% ../nbs/26_compare.ipynb #1b14115a
 _CHECKS = ('rate','gates') # Stages whose short runs measure something else, and are no tries

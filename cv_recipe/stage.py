@@ -38,6 +38,7 @@ class Project:
     tick:Callable=lambda share, left: None # Told (share done, seconds left)
     ship:Callable=lambda run, score, how: None # Told of a run whose model is fit for use, unless there is a better one
     cache:Path|None=None # Under which caches lie; None is the user's cache folder
+    stages:tuple=() # Names of all that will be done, so that a stage may leave time to those after it
 
     @property
     def task(self)->Any:

@@ -364,7 +364,7 @@ def tree(self:Ledger,
     for k,seeds in nodes.items():
         up = key.get(first[k].info['parent'])
         up = up if up!=k and up in rows else None
-        rows[k] = dict(node=k, parent=up or '', depth=rows[up]['depth']+1 if up else 0, **_about(first[k], said[k], first.get(up), said.get(up), task), runs=sum(map(len, seeds.values())))
+        rows[k] = dict(node=k, parent=up or '', depth=rows[up]['depth']+1 if up else 0, **_about(sum(seeds.values(), []), said[k], first.get(up), said.get(up), task), runs=sum(map(len, seeds.values())))
     return Tree(pd.DataFrame(_ordered(rows), columns=_TREE), task.metric.name)
 
 _TREE = ['node','parent','depth','change','hypothesis','predicted','observed','verdict','score','seeds','runs']
@@ -374,10 +374,10 @@ def _ordered(rows, parent=''):
     "Children below their parent"
     return [o for r in rows.values() if r['parent']==parent for o in (r, *_ordered(rows, r['node']))]
 
-def _about(run, mine, above, before, task):
+def _about(runs, mine, above, before, task):
     "What a node says of itself, and of its parent"
-    i = run.info
-    res = dict(change=_change(run, above), hypothesis=' '.join(i['hypothesis'].split()), predicted=i['predicted'], observed=None, verdict='' if mine else run.status, score=None, seeds=len(mine))
+    i,status = runs[0].info,next((r.status for r in reversed(runs) if r.status!='done'), 'not all folds')
+    res = dict(change=_change(runs[0], above), hypothesis=' '.join(i['hypothesis'].split()), predicted=i['predicted'], observed=None, verdict='' if mine else status, score=None, seeds=len(mine))
     if not mine: return res
     try:
         res |= dict(score=float(np.mean([o.score(task) for o in mine])))

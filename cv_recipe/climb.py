@@ -32,6 +32,8 @@ def corrected(
     wrong:float=.1 # How often a belief is all wrong
 )->tuple[float,float]: # Gain and how unsure it is
     "A belief after a measurement"
+    if not (math.isfinite(gain) and math.isfinite(noise)): return prior,sd   # it says nothing
+    sd,noise = max(sd, 1e-9),max(noise, 1e-9)
     sds = sd,10*sd
     like = [NormalDist(0, math.hypot(o, noise)).pdf(0)*math.exp(-((gain-prior)/math.hypot(o, noise))**2/2+((gain-prior)/math.hypot(sds[1], noise))**2/2) for o in sds]
     odds = [(1-wrong)*like[0],wrong*like[1]]
@@ -45,7 +47,7 @@ def expected_gain(
     sd:float # How unsure that is
 )->float: # Never below 0: what turns out worse is not kept
     "What trying brings on average, if only what is better is kept"
-    n,z = NormalDist(),prior/sd
+    n,z = NormalDist(),prior/max(sd, 1e-9)
     return prior*n.cdf(z)+sd*n.pdf(z)
 
 # %% ../nbs/67_climb.ipynb #89be9c8a
@@ -107,7 +109,7 @@ def sorted_out(
         else: ok.append(m)
     return ok,out
 
-def _last(m): return -expected_gain(m.prior, m.sd)/m.cost
+def _last(m): return -expected_gain(m.prior, m.sd)/max(m.cost, 1e-9)
 
 # %% ../nbs/67_climb.ipynb #95a12b05
 def climb(
@@ -125,6 +127,7 @@ def climb(
         move,c.why = _next(c, propose(c.best), budget-c.spent, least, next(decided, None))
         if move is None: return c
         node,observed,noise,cost = measure(move, c.best)
+        if not cost>0: raise ValueError(f"climb: measuring {move.name!r} did cost {cost}: what costs nothing can go on for ever, so give what it took")
         gain,sd = corrected(move.prior, move.sd, observed, noise)
         s = Step(move, c.at, node, observed, noise, cost, gain, sd, gain>0)
         c.steps.append(s); c.beliefs[s.move.name] = gain,sd; c.spent += cost

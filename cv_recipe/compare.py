@@ -21,7 +21,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .core import Finding, plural, stable_hash
-from .pipe import Config, fit
+from .pipe import Config, fit, recorded, resolve
 from .runs import Ledger, Run, config_dict
 from .stats import Interval, bootstrap, seeds_rows_interval
 from .task import Task, accuracy, task_for
@@ -54,15 +54,27 @@ def judged(
     *runs:Run # A run, or the runs of one config and seed over all folds
 )->Judged: # Rows in the order of their ids
     "What runs that belong together say"
+    _together(runs)
     kept = [r.array('valid') for r in runs]
     late = [np.concatenate([r.array('late'), k['pred'][None]]) if 'late' in r.arrays else k['pred'][None] for r,k in zip(runs, kept)]
     n = min(len(o) for o in late)
     cat = {k: np.concatenate([o.get(k, o['id']) for o in kept]) for k in ('id','target','group')}
     order = np.argsort(cat['id'], kind='stable')
     if len(set(cat['id']))<len(order): raise ValueError(f"judged: {plural(len(order)-len(set(cat['id'])), 'row')} in more than one of {plural(len(runs), 'run')}: give one run, or one a fold")
-    r,note = runs[0],runs[0].notes
-    return Judged(cat['id'][order], np.concatenate([o[-n:] for o in late], 1)[:,order], cat['target'][order], cat['group'][order], r.info['seed'], r.config,
-        note.get('asked') or r.config, note.get('of') or r.info['source'], tuple(note.get('lineage', ())), note.get('move', ''), tuple(o.id for o in runs))
+    return Judged(cat['id'][order], np.concatenate([o[-n:] for o in late], 1)[:,order], cat['target'][order], cat['group'][order], **_noted(runs[0]), runs=tuple(o.id for o in runs))
+
+def _noted(run):
+    "What a run's notes say of it; a field named in `auto` was decided by a rule"
+    note = run.notes
+    asked = (note.get('asked') or run.config) | dict.fromkeys(note.get('auto') or (), 'auto')
+    return dict(seed=run.info['seed'], config=run.config, asked=asked, source=note.get('of') or run.info['source'], lineage=tuple(note.get('lineage', ())), move=note.get('move', ''))
+
+def _together(runs):
+    "Raise unless these are the runs of one seed, all folds among them"
+    if not runs or not all(isinstance(r, Run) for r in runs): raise ValueError("judged: give a Run, or the runs of all folds one by one: judged(*runs)")
+    if len({stable_hash(r.config, r.info['seed'], r.notes.get('of') or r.info['source']) for r in runs})>1: raise ValueError(f"judged: {plural(len(runs), 'run')} of several configs, seeds or sources: give those of one, a run a fold")
+    k = runs[0].notes.get('folds') or 1
+    if len({r.id for r in runs})<k: raise ValueError(f"judged: {plural(len(runs), 'run')} of {k} folds: give the runs of all folds together, or ask judge, which trains what is missing")
 
 # %% ../nbs/26_compare.ipynb #5b61ca07
 ENOUGH = 1000 # Validation rows from which on they are judged alone
@@ -80,10 +92,21 @@ def judge(
 )->Judged: # What was trained before is found, not trained again
     "Train a config from one seed, and give what it says of rows it has not seen"
     k = (5 if len(source.valid)<ENOUGH else 0) if folds is None else folds
-    whole,old = mend(source),[ledger[i] for i in reuse.runs] if reuse else [None]*max(1, k)
+    whole,old = _mended(mend, source),[ledger[i] for i in reuse.runs] if reuse else [None]*max(1, k)
     if not k: return judged(fit(whole, config, ledger, seed, notes=notes, reuse=old[0], **kwargs))
-    about = dict(of=whole.fingerprint, lineage=list(whole.lineage), folds=k) | (notes or {})
-    return judged(*(fit(mend(s), config, ledger, seed, notes=about | dict(fold=i), reuse=old[i], **kwargs) for i,s in enumerate(source.folds(k))))
+    parts = [_mended(mend, s) for s in source.folds(k)]
+    c,w = resolve(config, parts[0], ledger.folder, seed)   # once, or folds that differ by a row might differ in their batch
+    asked = recorded(config, w) | (dict(weights='auto') if config.weights=='auto' else {})
+    about = dict(of=whole.fingerprint, lineage=list(whole.lineage), folds=k, asked=asked) | (notes or {})
+    return judged(*(fit(s, c, ledger, seed, notes=about | dict(fold=i), reuse=old[i], **kwargs) for i,s in enumerate(parts)))
+
+def _mended(mend, source):
+    "A source with its training rows mended; raise where other rows were touched"
+    res = mend(source)
+    was,now = (dict(zip(s.valid.df.id, s.valid.df.label)) for s in (source, res))
+    n = sum(now.get(i)!=l for i,l in was.items())+len(set(now)-set(was))
+    if n: raise ValueError(f"judge: mend changed {plural(n, 'validation row')} of {len(was):,}: let it change training rows alone, or the score is of other rows than before")
+    return res
 
 # %% ../nbs/26_compare.ipynb #c4708e90
 def decisions(
@@ -95,23 +118,23 @@ def decisions(
     trained,asked = ([base | getattr(o, k) for o in (a, b)] for k in ('config','asked'))
     decided,followed = {},{}
     if a.source!=b.source: decided['source'] = tuple(' · '.join(o.lineage[-2:]) or o.source for o in (a, b))
-    for k in base:
-        x,y = (o[k] for o in trained)
-        if x!=y: (decided if asked[0][k]!=asked[1][k] else followed)[k] = (x, y)
+    for k in {**base, **trained[0], **trained[1]}:
+        x,y = (o.get(k) for o in trained)
+        if x!=y: (decided if asked[0].get(k)!=asked[1].get(k) else followed)[k] = (x, y)
     return decided,followed
 
 # %% ../nbs/26_compare.ipynb #3647bfe0
-BUNDLES = dict(compound=('arch','size'), stopped=('arch','epochs','steps'), longer=('epochs','steps'))
+BUNDLES = dict(compound=('arch','size'), stopped=('arch','epochs','steps'), longer=('epochs','steps'), progressive=('grow','size'))
 
 def register_bundle(
     name:str, # How it is called
     fields:Iterable[str] # Fields of `Config`, or 'source'
 )->None:
     "Let several fields count as one decision"
-    known = {*Config.__dataclass_fields__, 'source'}
+    known,fields = {*Config.__dataclass_fields__, 'source'},tuple([fields] if isinstance(fields, str) else fields)
     if (bad := sorted(set(fields)-known)): raise ValueError(f"register_bundle: {name}: Config has no field {bad[0]!r}")
-    if BUNDLES.get(name, tuple(fields))!=tuple(fields): raise ValueError(f"register_bundle: there is a bundle {name!r} already, of {', '.join(BUNDLES[name])}; give yours another name")
-    BUNDLES[name] = tuple(fields)
+    if set(BUNDLES.get(name, fields))!=set(fields): raise ValueError(f"register_bundle: there is a bundle {name!r} already, of {', '.join(BUNDLES[name])}; give yours another name")
+    BUNDLES[name] = fields
 
 def check_one(
     decided:dict, # From `decisions`
@@ -146,15 +169,31 @@ def band(self:NoiseFloor,
 def __repr__(self:NoiseFloor): return f'{self.metric} {self.mean:.3f}, {self.sd:.4f} from seed to seed ({self.n} seeds); two single runs differ by up to {self.band():.4f} by chance'
 
 # %% ../nbs/26_compare.ipynb #66243c29
+def _side(runs, name)->list:
+    "Seeds of one config, as a list of `Judged`"
+    try: runs = [judged(o) if isinstance(o, Run) else o for o in ([runs] if isinstance(runs, (Run,Judged)) else runs)]
+    except TypeError: runs = [runs]
+    if not runs: raise ValueError(f"{name} is empty: give the runs of a config")
+    if (bad := next((o for o in runs if not isinstance(o, Judged)), 0)) != 0: raise ValueError(f"{name} holds a {type(bad).__name__}: give runs, or what judge gives")
+    if len({stable_hash(o.config, o.source, len(o.runs)) for o in runs})>1: raise ValueError(f"{name} holds runs of several configs or sources: give seeds of one")
+    if len({o.seed for o in runs})<len(runs): raise ValueError(f"{name} holds a seed twice: give each once")
+    if any(len(set(o.ids))<len(o.ids) for o in runs): raise ValueError(f"{name} holds a row twice: a run says one thing of a row")
+    return runs
+
 def spread_of(
-    seeds:Iterable[Judged], # Of one config and source
+    seeds:Iterable[Judged], # Of one config and source: each a `Judged`, or a `Run`
     task:Task # Whose metric
 )->NoiseFloor:
     "The spread of seeds that are there"
-    seeds = list(seeds)
-    if len(seeds)<3: raise ValueError(f"noise floor: {plural(len(seeds), 'seed')}; it takes 3 at least")
+    seeds = _side(seeds, 'noise floor: seeds')
+    _enough(len(seeds))
     scores = np.array([o.score(task) for o in seeds])
-    return NoiseFloor(max(float(scores.std(ddof=1)), 1/len(seeds[0].ids)), len(scores), float(scores.mean()), task.metric.name)
+    if not np.isfinite(scores).all(): raise ValueError(f"noise floor: {task.metric.name} is no number on these rows, for instance as a class is absent: take another metric")
+    row = (1. if task.classes and task.metric.higher else abs(scores.mean()))/len(seeds[0].ids)   # what one row can change
+    return NoiseFloor(max(float(scores.std(ddof=1)), row), len(scores), float(scores.mean()), task.metric.name)
+
+def _enough(n):
+    if n<3: raise ValueError(f"noise floor: {plural(n, 'seed')}; it takes 3 at least")
 
 def noise_floor(
     source:Any, # A `Source`
@@ -165,6 +204,7 @@ def noise_floor(
     **kwargs:Any # For `judge`
 )->NoiseFloor:
     "Train a config from several seeds, and measure how far apart they are"
+    _enough(seeds)
     task = task or task_for(source)
     return spread_of([judge(source, config, ledger, s, task=task, **kwargs) for s in range(seeds)], task)
 
@@ -188,23 +228,26 @@ def __repr__(self:Comparison):
     return f"{self.verdict}: {self.metric} {g.value:+.4f}{f' [{g.lo:+.4f}, {g.hi:+.4f}]' if known else ''} ({what}; {self.seeds[0]} against {plural(self.seeds[1], 'seed')}, {plural(self.rows, 'row')}; {self.why})"
 
 # %% ../nbs/26_compare.ipynb #054c275c
-def _side(runs, name)->list:
-    "Seeds of one config, as a list of `Judged`"
-    runs = [judged(o) if isinstance(o, Run) else o for o in (runs if isinstance(runs, (list,tuple)) else [runs])]
-    if not runs: raise ValueError(f"compare: {name} is empty: give the runs of a config")
-    if len({stable_hash(o.config, o.source) for o in runs})>1: raise ValueError(f"compare: {name} holds runs of several configs or sources: give seeds of one")
-    if len({o.seed for o in runs})<len(runs): raise ValueError(f"compare: {name} holds a seed twice: give each once")
-    return runs
-
 def _common(sides)->list:
     "The rows that all runs speak of, in one order, and where they are in each"
     ids = sorted(set.intersection(*(set(o.ids) for s in sides for o in s)))
     if not ids: raise ValueError("compare: the runs have no validation row in common: judge both on the same rows")
-    at = [[np.searchsorted(o.ids, ids) for o in s] for s in sides]
+    if len({(o.preds.shape[2:], o.targets.shape[1:]) for s in sides for o in s})>1: raise ValueError("compare: the runs predict other classes or another kind of label: judge both on the same task")
+    at = [[_places(o.ids, ids) for o in s] for s in sides]
     first = sides[0][0].targets[at[0][0]]
     bad = max(int((o.targets[i]!=first).reshape(len(ids), -1).any(1).sum()) for s,rows in zip(sides, at) for o,i in zip(s, rows))
     if bad: raise ValueError(f"compare: {plural(bad, 'validation row')} of {len(ids):,} have another label in one run than in the other: correct labels of training rows alone, or judge both by the corrected ones")
     return at
+
+def _places(ids, of):
+    "Where in `ids` each of these is"
+    order = np.argsort(ids, kind='stable')
+    return order[np.searchsorted(ids, of, sorter=order)]
+
+def _alike(a, b, task, floor):
+    "Raise where the two were not judged in the same way, or the floor is of something else"
+    if a.runs and b.runs and len(a.runs)!=len(b.runs): raise ValueError(f"compare: one side took {plural(len(a.runs), 'run')} a seed and the other {len(b.runs)}, so that their networks saw other shares of the rows: judge both by the same folds")
+    if floor is not None and getattr(floor, 'metric', None)!=task.metric.name: raise ValueError(f"compare: floor is of {getattr(floor, 'metric', repr(floor))}, and {task.metric.name} is compared: give what noise_floor measures for this task")
 
 # %% ../nbs/26_compare.ipynb #5e0e58f2
 def compare(
@@ -217,7 +260,8 @@ def compare(
     n_boot:int=400 # Resamples of rows, for metrics that are no mean
 )->Comparison:
     "Whether a config is better than another"
-    a,b = _side(a, 'a'),_side(b, 'b')
+    a,b = _side(a, 'compare: a'),_side(b, 'compare: b')
+    _alike(a[0], b[0], task, floor)
     decided,followed = decisions(b[0], a[0])
     if not several: check_one(decided, as_one or next((o.move for o in (a[0], b[0]) if o.move in BUNDLES), ''))
     at = _common((a, b))
@@ -231,6 +275,7 @@ def _groups(o, i): return None if len(set(o.groups[i]))==len(i) else o.groups[i]
 # %% ../nbs/26_compare.ipynb #644511d4
 def _rows(o, i, task):
     "A number a row where the metric is a mean, else all that it takes"
+    for p in o.preds: task.check(p[i], o.targets[i])
     if task.metric.func is accuracy: return (o.preds[:,i].argmax(-1)==o.targets[i]).mean(0)
     return np.column_stack([p[i].reshape(len(i), -1) for p in o.preds]+[o.targets[i].reshape(len(i), -1)])
 
@@ -246,12 +291,14 @@ def _stat(task, o):
 
 def _gain(a, b, stat, floor, n_boot, groups):
     "The gain with its range, and where that comes from"
-    gap,n = float(np.mean([stat(o) for o in a])-np.mean([stat(o) for o in b])),len(a[0])
+    gap,n = float(np.mean([stat(o) for o in a])-np.mean([stat(o) for o in b])),len(a[0]) if groups is None else len(set(groups))
+    if not math.isfinite(gap): raise ValueError("compare: the metric is no number on the rows in common, for instance as a class is absent: take another metric")
+    if n<10: return Interval(gap, -math.inf, math.inf, n),f"{plural(n, 'row') if groups is None else plural(n, 'group')} can't tell: it takes 10"
     if min(len(a), len(b))>=3:
         try: return seeds_rows_interval(a, b, stat, groups, n_boot),'seeds and rows drawn anew'
         except ValueError as e:
-            if gap or 'without spread' not in str(e): raise
-            return Interval(0., 0., 0., n),'all seeds of both say the same'
+            if 'without spread' not in str(e): raise
+            return Interval(gap, gap, gap, n),'every seed says the same of every row'
     if floor is None: return Interval(gap, -math.inf, math.inf, n),'three seeds a side would tell, or a noise floor'
     half = floor.band(len(a), len(b))
     return Interval(gap, gap-half, gap+half, n),f'noise floor of {floor.n} seeds'
@@ -266,20 +313,31 @@ def row_gain(
     "How far apart two networks are, as far as the rows tell: says nothing of other seeds of their configs"
     (at,),(of,) = _common(([a], [b]))
     x,y = _rows(a, at, task),_rows(b, of, task)
-    stat,n = _stat(task, a),len(at)
+    stat,groups = _stat(task, a),_groups(a, at)
+    n = len(at) if groups is None else len(set(groups))
     def gap(x, y): return stat(x)-stat(y)
-    try: return bootstrap((x, y), gap, _groups(a, at), n_boot)
-    except ValueError: v = gap(x, y)
-    few = 3/n if task.metric.func is accuracy else 0.   # none of n differs: up to three of n might
+    try: return bootstrap((x, y), gap, groups, n_boot)
+    except ValueError as e: v,none = gap(x, y),'without spread' in str(e)
+    few = (3/n if task.classes and task.metric.higher else 0.) if none else _left_out(gap, x, y, groups)   # none of n differs: up to three of n might
     return Interval(v, v-few, v+few, n)
 
+def _left_out(gap, x, y, groups):
+    "Half the range of a gap on a handful of units, from leaving out one at a time"
+    from scipy.special import stdtrit
+    codes = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n = codes.max()+1
+    gaps = np.array([gap(x[codes!=k], y[codes!=k]) for k in range(n)]) if n>1 else np.array([np.nan])
+    return float(stdtrit(n-1, .975)*math.sqrt((n-1)*gaps.var())) if np.isfinite(gaps).all() else math.inf
+
 # %% ../nbs/26_compare.ipynb #1b14115a
+_CHECKS = ('rate','gates') # Stages whose short runs measure something else, and are no tries
+
 def _nodes(ledger)->dict:
     "The runs of a ledger, by config and data: {key: {seed: [Run]}}"
     res = {}
     for id in ledger.runs().id:
         r = ledger[id]
-        if 'asked' in r.notes: res.setdefault(stable_hash(r.config, r.notes.get('of') or r.info['source'], r.notes.get('folds')), {}).setdefault(r.info['seed'], []).append(r)
+        if 'asked' in r.notes and r.info['stage'] not in _CHECKS: res.setdefault(stable_hash(r.config, r.notes.get('of') or r.info['source'], r.notes.get('folds')), {}).setdefault(r.info['seed'], []).append(r)
     return res
 
 def _whole(runs):
@@ -300,13 +358,13 @@ def tree(self:Ledger,
     "All that was tried, with the gains that were predicted and observed"
     nodes = _nodes(self)
     key = {r.id: k for k,seeds in nodes.items() for rs in seeds.values() for r in rs}
+    first = {k: next(iter(seeds.values()))[0] for k,seeds in nodes.items()}
     said = {k: [judged(*rs) for rs in map(_whole, seeds.values()) if rs] for k,seeds in nodes.items()}
     rows = {}
     for k,seeds in nodes.items():
-        first = next(iter(seeds.values()))[0]
-        up = key.get(first.info['parent'])
+        up = key.get(first[k].info['parent'])
         up = up if up!=k and up in rows else None
-        rows[k] = dict(node=k, parent=up or '', depth=rows[up]['depth']+1 if up else 0, **_about(first, said[k], said.get(up), task), runs=sum(map(len, seeds.values())))
+        rows[k] = dict(node=k, parent=up or '', depth=rows[up]['depth']+1 if up else 0, **_about(sum(seeds.values(), []), said[k], first.get(up), said.get(up), task), runs=sum(map(len, seeds.values())))
     return Tree(pd.DataFrame(_ordered(rows), columns=_TREE), task.metric.name)
 
 _TREE = ['node','parent','depth','change','hypothesis','predicted','observed','verdict','score','seeds','runs']
@@ -316,21 +374,28 @@ def _ordered(rows, parent=''):
     "Children below their parent"
     return [o for r in rows.values() if r['parent']==parent for o in (r, *_ordered(rows, r['node']))]
 
-def _about(run, mine, before, task):
+def _about(runs, mine, above, before, task):
     "What a node says of itself, and of its parent"
-    i = run.info
-    res = dict(change='the first' if before is None else run.notes.get('move') or '', hypothesis=i['hypothesis'], predicted=i['predicted'], observed=None, verdict='',
-        score=float(np.mean([o.score(task) for o in mine])) if mine else None, seeds=len(mine))
-    if not before or not mine: return res | (dict(verdict=run.status) if not mine else {})
-    try: c = compare(mine, before, task, several=True)
+    i,status = runs[0].info,next((r.status for r in reversed(runs) if r.status!='done'), 'not all folds')
+    res = dict(change=_change(runs[0], above), hypothesis=' '.join(i['hypothesis'].split()), predicted=i['predicted'], observed=None, verdict='' if mine else status, score=None, seeds=len(mine))
+    if not mine: return res
+    try:
+        res |= dict(score=float(np.mean([o.score(task) for o in mine])))
+        return res | (dict(observed=(c := compare(mine, before, task, several=True)).gain.value, verdict=c.verdict) if before else {})
     except ValueError as e: return res | dict(verdict=str(e))
-    return res | dict(observed=c.gain.value, verdict=c.verdict, change=res['change'] or ', '.join(f'{k} {x} → {y}' for k,(x,y) in c.decided.items()) or 'nothing')
+
+def _change(run, above):
+    "The name of what was changed, or else what it was"
+    if above is None: return 'the first'
+    bare = [Judged(*[np.empty(0)]*4, **_noted(o)) for o in (above, run)]
+    return run.notes.get('move') or ', '.join(f'{k} {x} → {y}' for k,(x,y) in decisions(*bare)[0].items()) or 'nothing'
 
 @patch
 def __repr__(self:Tree):
     "A line a node"
+    def outcome(r): return (f", predicted {number(r.predicted) or 'nothing'}, came {number(r.observed) or 'nothing'}" if r.parent else '') + (f': {r.verdict}' if r.verdict else '')
     def number(v, form='+.3f'): return '' if v is None or v!=v else format(v, form)
-    return '\n'.join(f"{'  '*r.depth}{r.change}: {number(r.score, '.3f')} ({plural(r.seeds, 'seed')})" + (f", predicted {number(r.predicted) or 'nothing'}, came {number(r.observed)}: {r.verdict}" if r.parent else '') + (f' — {r.hypothesis}' if r.hypothesis else '') for r in self.df.itertuples())
+    return '\n'.join(f"{'  '*r.depth}{r.change}: {number(r.score, '.3f') or 'no score'} ({plural(r.seeds, 'seed')})" + outcome(r) + (f' — {r.hypothesis}' if r.hypothesis else '') for r in self.df.itertuples())
 
 @patch
-def _repr_markdown_(self:Tree): return '```\n'+repr(self)+'\n```'
+def _repr_markdown_(self:Tree): return '```\n'+repr(self).replace('```', "'''")+'\n```'

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .compare import judged
 from .core import Finding, Findings, derive_seed, plural
 from .features import features
 from .pipe import Config, fit, pick_weights, resolve
@@ -49,13 +50,13 @@ def _point(source, c, ledger, k, seed, task, kwargs):
     "One run on `k` rows"
     small = source if k==len(source.train) else source.subset(k, split='train', seed=seed)
     run = fit(small, c.but(bs=min(c.bs, k)), ledger, seed, task=task, **kwargs)
-    v = run.metrics[task.metric.name]
+    v = judged(run).score(task)
     return dict(n=k, seed=seed, error=1-v if task.metric.higher else v, score=v, run=run.id)
 
 # %% ../nbs/66_morerows.ipynb #009df098
 def carry_on(
     n:np.ndarray, # Training rows of each run
-    error:np.ndarray, # Its error, above 0 for at least one
+    error:np.ndarray, # Its error: 0 or more, and above 0 for at least one
     at:float, # Training rows to say it for
     draws:int=4000, # Futures that are drawn
     conf:float=.95, # Share of them within the range
@@ -63,6 +64,8 @@ def carry_on(
 )->Interval: # Of the mean error at `at` rows; `n` counts the runs
     "What the error would be at another number of rows"
     n,error = np.asarray(n, float),np.asarray(error, float)
+    if len(n)!=len(error) or not (np.isfinite(error).all() and (error>=0).all() and error.any()): raise ValueError(f"carry_on: {len(n)} sizes and {len(error)} errors from {error.min(initial=math.inf):.3g} to {error.max(initial=-math.inf):.3g}: give an error of 0 or more a run, not all of them 0")
+    if not at>=1: raise ValueError(f"carry_on: at={at!r}: give a number of rows, from 1 up")
     if len(set(n))<3 or len(n)-len(set(n))<2: raise ValueError(f"carry_on: {len(n)} runs at {len(set(n))} sizes: it takes 3 sizes, and 2 runs more than sizes, to see a bend and its noise")
     sizes,rng = np.unique(n),np.random.default_rng(derive_seed(seed, 'carry on'))
     mean,count = np.array([error[n==k].mean() for k in sizes]),np.array([(n==k).sum() for k in sizes])
@@ -92,11 +95,13 @@ def more_data(
     factor:float=2. # How many times as many rows
 )->Finding: # Its evidence is the curve's picture
     "What more images would bring"
+    if not factor>1: raise ValueError(f"more_data: factor={factor!r}: give a number above 1")
+    if not curve.error.any(): return Finding('more images', 'pass', value=0., implication='no error is left that more images could take away', stage='regularize')
     top = int(curve.n.max())
-    now,then = (carry_on(curve.n, curve.error, k) for k in (top, factor*top))
-    here = curve.error[curve.n==top]
+    then,here = carry_on(curve.n, curve.error, factor*top),curve.error[curve.n==top]
     gain,gains = here.mean()-then.value,sorted(here.mean()-np.array([then.lo, then.hi]))
-    text = f'{factor:g} times the training images ({round(factor*top):,}) would change {task.metric.name} by {_signed(gain, task)} [{_signed(gains[0], task)}, {_signed(gains[1], task)}]'
+    ends = gains if task.metric.higher else gains[::-1]
+    text = f'{factor:g} times the training images ({round(factor*top):,}) would change {task.metric.name} by {_signed(gain, task)} [{_signed(ends[0], task)}, {_signed(ends[1], task)}]'
     said = dict(value=float(gain), expected='little, where images are not what is lacking', stage='regularize', evidence=growth_picture(curve, task, factor))
     sure = gains[0]>0 and gain>2*here.std(ddof=1)/math.sqrt(len(here))
     if sure: return Finding('more images', 'warn', implication=text, fix='collect and label more: of the classes that are confused first', **said)
@@ -141,7 +146,7 @@ def frozen_curve(
         train = np.random.default_rng(derive_seed(seed, 'frozen curve', i)).permutation(train)
         for k in sorted({max(2*folds, round(s*n)) for s in shares}):
             y = task.encode(list(source.df.label.iloc[train[:k]]))
-            probe = fit_probe(x[train[:k]], y, task, seed=seed, **(dict(strengths=(best[k],)) if k in best else {}))
+            probe = fit_probe(x[train[:k]], y, task, seed=seed, limit=500, **(dict(strengths=(best[k],)) if k in best else {}))
             best.setdefault(k, probe.strength)
             v = task.score(probe.predict(x[valid]), task.encode(list(source.df.label.iloc[valid])))
             rows.append(dict(n=k, seed=i, error=1-v if task.metric.higher else v, score=v))

@@ -1,6 +1,6 @@
 """First a network that can learn the training images by heart; if none can, say what stops it
 
-`subset_ladder` trains the same config on more and more of the training rows, `capacity_ladder` makes the network larger one step at a time, each at its `own_rate`. Both stop where the training images are learned by heart, which `unlearned` measures for any task. Where they never are, `what_stops_it` says what the evidence speaks for: the labels, the images, the size of the network, or the way it is trained.
+`subset_ladder` trains the same config on more and more of the training rows, `capacity_ladder` makes the network larger one step at a time, each at its `own_rate`. The first ends where the rows can no longer be learned by heart, the second where they are, which `unlearned` measures for any task. Where they never are, `what_stops_it` says what the evidence speaks for: the labels, the images, the size of the network, or the way it is trained.
 
 Docs: https://cv-recipe.github.io/cv_recipe/overfit.html.md"""
 
@@ -11,12 +11,14 @@ __all__ = ['LEARNED', 'FAMILIES', 'unlearned', 'own_rate', 'plain_config', 'subs
            'capacity_ladder', 'stuck_rows', 'still_falling', 'contradicted', 'what_stops_it', 'epoch_drop']
 
 # %% ../nbs/65_overfit.ipynb #f3743f6a
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .compare import judged
 from .core import Finding, plural
 from .parts import split_spec
 from .pipe import Config, fit, pick_weights, resolve
@@ -33,7 +35,10 @@ def unlearned(
     "The share of what can be learned that is not"
     perfect = task.score(_as_preds(targets, task), targets)
     dumb = task.score(np.repeat(task.activation(task.init_bias(targets)[None]), len(targets), 0), targets)
-    return float((perfect-task.score(preds, targets))/(perfect-dumb)) if perfect!=dumb else 0.
+    got = task.score(preds, targets)
+    if not math.isfinite(perfect+dumb+got): raise ValueError(f"unlearned: {task.metric.name} is no number on these {plural(len(targets), 'row')}, for instance as a label is absent: take another metric, or more rows")
+    if perfect==dumb: return float(got!=perfect)   # one answer is right for all
+    return float((perfect-got)/(perfect-dumb))
 
 def _as_preds(targets, task):
     "The truth in the form of a prediction"
@@ -79,9 +84,9 @@ def plain_config(
 
 def _rung(source, config, ledger, task, seed, kwargs):
     "Train, and say what was learned by heart"
-    run = fit(source, config, ledger, seed, train_preds=True, task=task, **kwargs)
+    run = fit(source, config, ledger, seed, task=task, **kwargs | dict(train_preds=True))
     kept = run.array('train')
-    return dict(train=unlearned(kept['pred'], kept['target'], task), valid=run.metrics[task.metric.name], steps=int(run.metrics['steps']), run=run.id)
+    return dict(train=unlearned(kept['pred'], kept['target'], task), valid=judged(run).score(task), steps=int(run.metrics['steps']), run=run.id)
 
 def subset_ladder(
     source:Any, # A `Source` with train and valid rows
@@ -117,26 +122,31 @@ FAMILIES = tuple(tuple(f.split()) for f in (
     'test_resnet test_convnext'))
 
 def next_arch(
-    arch:str # A timm name
+    arch:str, # A timm name
+    family:Iterable[str]=() # Networks from small to large; those of `FAMILIES` if it is not among them
 )->str: # '' where none is known
     "The next larger network of its family"
-    f = next((f for f in FAMILIES if arch in f), ())
+    f = next((f for f in (tuple(family), *FAMILIES) if arch in f), ())
     return f[f.index(arch)+1] if arch in f[:-1] else ''
 
 def larger(
     config:Config, # Resolved, or with arch, weights and size decided
     pretrained:bool=False, # Whether it starts from pretrained weights
-    fixed:bool=False # Whether the network takes images of one size
+    fixed:bool=False, # Whether the network takes images of one size
+    family:Iterable[str]=() # For `next_arch`
 )->tuple[dict,dict]: # Name of a step to its config; and of one that can't be taken to the reason
     "The steps towards learning everything by heart"
-    steps,out,arch = dict(longer=config.but(steps=2*config.steps) if config.steps else config.but(epochs=2*config.epochs)),{},next_arch(config.arch)
+    if 'auto' in (config.arch, config.size): raise ValueError("larger: arch or size is on 'auto': ask resolve first")
+    steps,out,arch = dict(longer=config.but(steps=2*config.steps) if config.steps else config.but(epochs=2*config.epochs)),{},next_arch(config.arch, family)
     lost = pretrained and arch and pick_weights(arch, 'auto').origin=='random'
     if not arch: out['arch'] = f'no larger member of the family of {config.arch} is known'
     elif lost: out['arch'] = f'there are no pretrained weights of {arch} here, and {config.arch} has some'
     else: steps['arch'] = config.but(arch=arch, weights='auto' if pretrained else 'random')
-    if split_spec('head', config.head)[0]!='linear': out['head'] = f'the head is {config.head!r}'
+    (kind,args) = split_spec('head', config.head)
+    width = 2*args.get('width', 512) if kind=='hidden' else 512
+    if kind not in ('linear','hidden') or width>4096: out['head'] = f'the head is {config.head!r}'
     elif config.init=='probe': out['head'] = "the head starts as a probe, which is one layer"
-    else: steps['head'] = config.but(head=dict(part='hidden', width=512))
+    else: steps['head'] = config.but(head=dict(args, part='hidden', width=width))
     if fixed: out['size'] = f'{config.arch} takes images of one size'
     elif config.size>=384: out['size'] = f'images have {config.size} pixels already'
     else: steps['size'] = config.but(size=32*round(config.size*1.5/32) if config.size>=64 else 2*config.size)
@@ -145,24 +155,27 @@ def larger(
 # %% ../nbs/65_overfit.ipynb #e8aa5005
 def capacity_ladder(
     source:Any, # A `Source` with train and valid rows
-    config:Config, # Every decision; what regularizes is switched off
+    config:Config, # Every decision but the rate; what regularizes is switched off
     ledger:Ledger, # Where it is written down
     most:int=4, # Steps up that are tried
     seed:int=0, # Of the runs
     task:Task|None=None, # None finds it
+    family:Iterable[str]=(), # Networks from small to large, where you know better than `FAMILIES`
     **kwargs:Any # For `fit`
 )->pd.DataFrame: # A row a network: step, arch, size, lr, train (the share that was not learned), valid (the score), kept, run
     "Train longer and larger, one step at a time, until the training images are learned by heart"
-    task = task or task_for(source)
+    task,family = task or task_for(source),tuple(family)
+    note = (kwargs.pop('notes', None) or {}) | dict(auto=['lr','weights'])   # both follow
     best,w = resolve(plain_config(config), source, ledger.folder, seed)
-    rows = [_tried('start', source, best, ledger, task, seed, kwargs)]
+    best = own_rate(source, best, ledger, seed, notes=note, **kwargs)[0]
+    rows = [_tried('start', source, best, ledger, task, seed, kwargs | dict(notes=note))]
     left = ['longer','arch','head','size']
     while len(rows)<=most and left and min(r['train'] for r in rows)>LEARNED:
-        steps,_ = larger(best, w.origin!='random', bool(w.sized(best.size+32)))
+        steps,_ = larger(best, w.origin!='random', bool(w.sized(best.size+32)), family)
         if (name := left.pop(0)) not in steps: continue
-        child = own_rate(source, steps[name], ledger, seed, notes=dict(move=name), **kwargs)[0]
+        child = own_rate(source, steps[name], ledger, seed, notes=note | dict(move=name), **kwargs)[0]
         last = next(r for r in reversed(rows) if r['kept'])
-        rows.append(_tried(name, source, child, ledger, task, seed, kwargs | dict(parent=last['run'], hypothesis='it could not learn the training images', notes=dict(move=name))))
+        rows.append(_tried(name, source, child, ledger, task, seed, kwargs | dict(parent=last['run'], hypothesis='it could not learn the training images', notes=note | dict(move=name))))
         rows[-1]['kept'] = rows[-1]['train']<.9*last['train']
         if rows[-1]['kept']: best,left = child,left+[name]
     return pd.DataFrame(rows)
@@ -184,18 +197,20 @@ def stuck_rows(
 
 def still_falling(
     losses:np.ndarray # Training loss of every step
-)->float: # Share of the loss that the last tenth took off the tenth before
+)->float: # Share of the loss that the last tenth took off the tenth before; 0 where batches differ by as much
     "How much the loss still falls at the end"
     n = max(3, len(losses)//10)
-    a,b = np.mean(losses[-2*n:-n]),np.mean(losses[-n:])
-    return float((a-b)/a) if a>0 else 0.
+    if len(losses)<2*n: return 0.
+    a,b = np.asarray(losses[-2*n:-n], float),np.asarray(losses[-n:], float)
+    fall,noise = a.mean()-b.mean(),math.sqrt((a.var(ddof=1)+b.var(ddof=1))/n)
+    return float(fall/a.mean()) if fall>2*noise and a.mean()>0 else 0.
 
 def contradicted(
     source:Any # A `Source`
 )->set: # Ids of training rows
     "Rows whose very same image bears another label elsewhere"
     df = source.df.assign(content=source.content.to_numpy(), text=[str(l) for l in source.df.label])
-    df = df[df.split=='train']
+    df = df[df.split=='train']   # what has no label is in none
     return set(df.id[df.groupby('content').text.transform('nunique')>1])
 
 # %% ../nbs/65_overfit.ipynb #b3ed04a1

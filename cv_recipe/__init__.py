@@ -32,6 +32,7 @@
 - `cv_recipe.loader`: fastai's DataLoaders on the cache: a batch is one gather, and everything fastai does with a loader still works
 - `cv_recipe.look`: How many of what, how large, and what do they look like?
 - `cv_recipe.losses`: What training minimises: label smoothing for whole and divided targets, focal loss, weights for rare classes, and rows drawn by their class
+- `cv_recipe.marks`: What people say about single images: kept as it is said, counted with ranges, applied by `fix`
 - `cv_recipe.mix`: MixUp and CutMix: two images in one, and the label says how much of each
 - `cv_recipe.model`: Any timm model, with weights that are known by tag and hash, and a plain word when there are none
 - `cv_recipe.morerows`: What would twice as many bring? A learning curve, carried on beyond the images that are there

@@ -5,6 +5,7 @@
 - `cv_recipe.audit`: All that can be found out about a data set before anything is trained on it, in one page and four tables
 - `cv_recipe.augment`: TrivialAugment, patches blotted out, and augmentation that comes in gradually
 - `cv_recipe.average`: The last steps jump around the place where they should end, and their mean lies in it
+- `cv_recipe.bars`: What others score on this: a leaderboard, a paper, the model in use, a person
 - `cv_recipe.baselines`: What does no model score, what does colour alone, what does a frozen network?
 - `cv_recipe.browse`: Scroll through as many images as you can, a page at a time, and say what is wrong with them
 - `cv_recipe.cache`: Decode every image once, keep it as uint8 on disk, and take a batch with one gather
@@ -44,6 +45,7 @@
 - `cv_recipe.precision`: Numbers of sixteen bits while training, and of thirty-two wherever something is judged
 - `cv_recipe.probe`: A linear model on any numbers, for any kind of label, with the strength of its penalty chosen on rows it did not see
 - `cv_recipe.quality`: Which images are broken, dark, blurred, turned, or unlike the rest, and what to do about it
+- `cv_recipe.quiz`: How well do you do it yourself? Timed answers by keys, at the size that the model sees
 - `cv_recipe.rates`: Layers near the images learn more slowly, and may join later
 - `cv_recipe.recipe`: All stages there are, in order, within the time given; stopped at any moment, and taken up again by the same call
 - `cv_recipe.regular`: Four ways to keep a network from learning its few images by heart

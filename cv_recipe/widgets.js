@@ -21,12 +21,14 @@ const keyHelp = (box, pairs) => { box.replaceChildren(); for (const [k, t] of pa
 
 function frame(box, onKey) {                        // the part that has the keys; the notebook's own shortcuts stay out of it
   const root = el('div', 'cvr', '', { tabindex: 0, 'data-lm-suppress-shortcuts': 'true' });
+  const guard = on => on ? root.setAttribute('data-lm-suppress-shortcuts', 'true') : root.removeAttribute('data-lm-suppress-shortcuts');
   root.addEventListener('keydown', e => {
-    e.stopPropagation();
-    if (e.ctrlKey || e.metaKey || e.altKey) return;
+    if (e.ctrlKey || e.metaKey || e.altKey || ['Control', 'Meta', 'Alt'].includes(e.key)) return guard(false);   // such as ctrl+s, which is the notebook's
+    guard(true); e.stopPropagation();
     if (onKey(e, ['INPUT', 'SELECT', 'TEXTAREA'].includes(e.target.tagName))) e.preventDefault();
   });
-  for (const n of ['keyup', 'keypress', 'paste']) root.addEventListener(n, e => e.stopPropagation());
+  root.addEventListener('keyup', e => { if (!(e.ctrlKey || e.metaKey || e.altKey)) guard(true); });
+  root.addEventListener('focusin', () => guard(true));
   root.addEventListener('mousedown', e => { e.stopPropagation(); if (!e.target.closest('input,select,button')) { e.preventDefault(); root.focus({ preventScroll: true }); } });
   box.append(root);
   return root;
@@ -151,7 +153,8 @@ function quiz(model, box) {
   const root = frame(box, key), bar = el('div', 'cvr-bar'), prog = el('progress', '', '', { max: 1, value: 0 }), where = el('span', 'cvr-where'), stage = el('div', 'cvr-stage'), pic = el('img', '', '', { alt: 'which is it?', draggable: 'false' }),
     word = el('div', 'cvr-typed', '', { 'aria-live': 'polite' }), list = el('div', 'cvr-choices'), slide = el('input', 'cvr-slide', '', { type: 'range', 'aria-label': 'value' }), foot = el('div', 'cvr-foot'), help = el('div', 'cvr-help'), said = el('div', 'cvr-said', '', { role: 'status' }), end = el('div', 'cvr-end');
   bar.append(prog, where); stage.append(pic); foot.append(help); root.append(bar, stage, word, slide, list, end, foot, said); slide.hidden = true;
-  pic.addEventListener('load', () => { if (q) { shown = performance.now(); away = 0; root.dataset.shown = q.serial; } });
+  const enlarged = (w, h, most) => { const k = Math.min(most / Math.max(w, h), 20); pic.style.width = Math.round(w * k) + 'px'; pic.style.height = Math.round(h * k) + 'px'; };   // no pixel is more than 20 wide
+  pic.addEventListener('load', () => { const w = pic.naturalWidth, h = pic.naturalHeight; enlarged(w, h, stage.classList.contains('wide') ? Math.max(420, Math.min(Math.max(w, h), root.clientWidth - 30, 640)) : 420); if (q) { shown = performance.now(); away = 0; root.dataset.shown = q.serial; } });
   const gone = () => { if (document.visibilityState === 'hidden') left = performance.now(); else if (left) { away += performance.now() - left; left = 0; } };
   document.addEventListener('visibilitychange', gone);
   const shownClasses = () => fit(typed, about.classes, about.classes.length > 12 ? 12 : about.classes.length);
@@ -162,7 +165,7 @@ function quiz(model, box) {
     const names = shownClasses(); lit = Math.max(0, Math.min(lit, names.length - 1));
     const keyOf = Object.fromEntries(Object.entries(about.keys).map(([k, c]) => [c, k]));
     names.forEach((c, i) => {
-      const b = el('button', 'cvr-choice', '', { type: 'button', 'data-class': c }); if (keyOf[c]) b.append(el('kbd', '', keyOf[c])); b.append(el('span', '', c));
+      const b = el('button', 'cvr-choice', '', { type: 'button', 'data-class': c }); if (keyOf[c]) b.append(el('kbd', '', keyOf[c])); if (keyOf[c] !== c) b.append(el('span', '', c));
       b.classList.toggle('picked', picked.has(c)); b.classList.toggle('lit', typed !== '' && i === lit);
       b.addEventListener('click', () => { take(c); root.focus({ preventScroll: true }); }); list.append(b);
     });
@@ -172,7 +175,6 @@ function quiz(model, box) {
   function ask(m, buffers) {
     q = m; typed = ''; picked = new Set(); lit = 0; seenFull = false; end.replaceChildren(); stage.hidden = false; stage.classList.remove('wide'); value = null;
     prog.value = m.total ? m.done / m.total : 0; where.textContent = `${num(m.done)} of ${num(m.total)}` + (m.round ? ` · once more (${m.round})` : '');
-    const [h, w] = m.size, k = Math.max(1, Math.min(420 / h, 640 / w)); pic.style.width = Math.round(w * k) + 'px'; pic.style.height = Math.round(h * k) + 'px';
     if (about.kind === 'regression') { slide.min = about.lo; slide.max = about.hi; slide.step = about.step; slide.value = (about.lo + about.hi) / 2; }
     root.dataset.serial = m.serial; root.dataset.done = m.done; root.dataset.marked = m.occluded ? '1' : '0'; shown = performance.now(); show(pic, buffers[0]); draw();
   }
@@ -219,7 +221,7 @@ function quiz(model, box) {
       keyHelp(help, [...how, ['?', "can't tell"], ['!', 'occluded or cut off'], ['space', 'full size'], ['backspace', 'undo']]);
     }
     else if (m.is === 'question') ask(m, buffers);
-    else if (m.is === 'picture' && q && m.id === q.id) { stage.classList.toggle('wide', m.full); if (m.full) { pic.style.width = pic.style.height = ''; } else { const [h, w] = q.size, k = Math.max(1, Math.min(420 / h, 640 / w)); pic.style.width = Math.round(w * k) + 'px'; pic.style.height = Math.round(h * k) + 'px'; } const keep = shown, lost = away; pic.addEventListener('load', () => { shown = keep; away = lost; }, { once: true }); show(pic, buffers[0]); }
+    else if (m.is === 'picture' && q && m.id === q.id) { stage.classList.toggle('wide', m.full); const keep = shown, lost = away; pic.addEventListener('load', () => { shown = keep; away = lost; }, { once: true }); show(pic, buffers[0]); }
     else if (m.is === 'occluded') { root.dataset.marked = m.on ? '1' : '0'; said.textContent = m.on ? 'marked: occluded or cut off' : ''; }
     else if (m.is === 'done') over(m);
     else if (m.is === 'said') said.textContent = m.text;

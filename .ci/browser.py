@@ -54,7 +54,12 @@ class Jupyter:
         req = urllib.request.Request(f'http://127.0.0.1:{self.port}/api/{path}', method=method, headers=dict(Authorization=f'token {self.token}'), data=None if data is None else json.dumps(data).encode())
         with urllib.request.urlopen(req, timeout=30) as r: body = r.read(); return json.loads(body) if body else None
     def kernel(self, name): return next(s['kernel']['id'] for s in self.api('GET', 'sessions') if s['path']==name)
-    def close(self): self.proc.terminate(); self.proc.wait(20); self.log.close()
+    def close(self):
+        for s in self.api('GET', 'sessions'): self.api('DELETE', f"kernels/{s['kernel']['id']}")
+        self.proc.terminate()
+        try: self.proc.wait(10)
+        except subprocess.TimeoutExpired: self.proc.kill(); self.proc.wait()
+        self.log.close()
 
 class Page:
     "A notebook in the browser"

@@ -88,10 +88,11 @@ class Browser:
         source:Any, # A `Source`
         folder:str|Path|None=None, # Where marks are kept; None is `cv_recipe_runs/NAME`
         person:str='', # Who looks
-        per_page:int=40, # Images a page
+        per_page:int|None=None, # Images a page; None lets the notebook show as many as fit, 40 elsewhere
         side:int=112, # Of each, in pixels
         seed:int=0 # Of the random order
     ):
+        self._fits,per_page = per_page is None,40 if per_page is None else per_page
         if not len(source): raise ValueError("browse: there are no images in this source")
         if not (1<=per_page<=500 and 16<=side<=1024): raise ValueError(f"browse: per_page={per_page}, side={side}: give 1 to 500 images of 16 to 1024 pixels")
         self.source,self.marks,self.per_page,self.side = source,Marks(source, folder, person),per_page,side
@@ -264,7 +265,7 @@ def handle(self:Browser,
 )->Iterator[tuple[dict,list]]: # Answers, with pictures as bytes
     "Answer the view"
     do = msg.get('do')
-    if do=='hello': yield self._about(),[]; yield from self._page()
+    if do=='hello': self._fit(msg.get('wide'), msg.get('high')); yield self._about(),[]; yield from self._page()
     elif do=='choose': self.choose(**{k: msg[k] for k in self.view if k in msg}); yield from self._page()
     elif do=='turn': self.turn(int(msg['by'])); yield from self._page()
     elif do=='page': self.goto(msg['n']); yield from self._page()
@@ -274,6 +275,13 @@ def handle(self:Browser,
         if (i := self.undo()): yield self._marked(i),[]
     elif do=='full': yield self._full(msg['id'])
     else: raise ValueError(f"browse: {do!r} is nothing the view can ask")
+
+@patch
+def _fit(self:Browser, wide, high):
+    "As many images a page as fit a view of that width in a window of that height; what was first on the page stays on it"
+    if not (self._fits and wide and high): return
+    n = int(np.clip(wide//(self.side+20), 2, 30)*np.clip(.62*high//(self.side+40), 2, 12))
+    self.page,self.per_page = self.page*self.per_page//n,n
 
 @patch
 def _about(self:Browser):
@@ -370,7 +378,7 @@ def browse(
     source:Any, # A `Source`
     folder:str|Path|None=None, # Where marks are kept; None is `cv_recipe_runs/NAME`
     person:str='', # Who looks
-    per_page:int=40, # Images a page
+    per_page:int|None=None, # Images a page; None lets the notebook show as many as fit
     side:int=112, # Of each, in pixels
     seed:int=0 # Of the random order
 )->Browser: # Shows itself

@@ -17,7 +17,7 @@ const fit = (text, classes, most) => {             // classes that begin with wh
   const a = low.filter(([, l]) => l.startsWith(t)), b = low.filter(([, l]) => !l.startsWith(t) && l.includes(t));
   return [...a, ...b].slice(0, most).map(([c]) => c);
 };
-const keyHelp = (box, pairs) => { box.replaceChildren(); for (const [k, t] of pairs) { box.append(el('kbd', '', k), el('span', '', t)); } };
+const keyHelp = (box, pairs) => { box.replaceChildren(); for (const [k, t] of pairs) { const s = el('span'); s.append(el('kbd', '', k), ' ' + t); box.append(s); } };
 
 function frame(box, onKey) {                        // the part that has the keys; the notebook's own shortcuts stay out of it
   const root = el('div', 'cvr', '', { tabindex: 0, 'data-lm-suppress-shortcuts': 'true' });
@@ -176,7 +176,7 @@ function quiz(model, box) {
     q = m; typed = ''; picked = new Set(); lit = 0; seenFull = false; end.replaceChildren(); stage.hidden = false; stage.classList.remove('wide'); value = null;
     prog.value = m.total ? m.done / m.total : 0; where.textContent = `${num(m.done)} of ${num(m.total)}` + (m.round ? ` · once more (${m.round})` : '');
     if (about.kind === 'regression') { slide.min = about.lo; slide.max = about.hi; slide.step = about.step; slide.value = (about.lo + about.hi) / 2; }
-    root.dataset.serial = m.serial; root.dataset.done = m.done; root.dataset.marked = m.occluded ? '1' : '0'; shown = performance.now(); show(pic, buffers[0]); draw();
+    root.dataset.serial = m.serial; root.dataset.done = m.done; root.dataset.marked = m.occluded ? '1' : '0'; said.textContent = m.occluded ? 'marked: occluded or cut off' : ''; shown = performance.now(); show(pic, buffers[0]); draw();
   }
   const seconds = () => Math.max(0, (performance.now() - shown - away) / 1000);
   const give = text => { if (q) { send('answer', { id: q.id, said: text, seconds: seconds(), full: seenFull }); q = null; root.dataset.shown = ''; } };
@@ -231,9 +231,11 @@ function quiz(model, box) {
 
 function render({ model, el: box }) {
   const [hear, end, root] = (model.get('what') === 'quiz' ? quiz : browse)(model, box);
-  for (const o of document.querySelectorAll(`[data-cvr-static="${CSS.escape(model.get('key'))}"]`)) o.style.display = 'none';   // the picture for where no kernel runs
-  model.on('msg:custom', hear); model.send({ do: 'hello' });
+  const away = el('style', '', `[data-cvr-static="${model.get('key').replace(/[^0-9a-z]/g, '')}"] { display: none; }`);   // what stands in where no kernel runs
+  document.head.append(away);
+  model.on('msg:custom', hear);
+  requestAnimationFrame(() => model.send({ do: 'hello', wide: root.clientWidth, high: window.innerHeight }));
   root.addEventListener('focus', () => root.classList.add('on')); root.addEventListener('blur', () => root.classList.remove('on'));
-  return () => { model.off('msg:custom', hear); end(); };
+  return () => { model.off('msg:custom', hear); away.remove(); end(); };
 }
 export default { render };

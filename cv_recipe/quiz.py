@@ -317,7 +317,7 @@ def _score(source, said, ids):
 @patch
 def _own(self:Quiz):
     "Agreement of later rounds with the first, all rounds together"
-    first,later = self.rounds[0],{(r,i): o['said'] for r,d in self.rounds.items() if r for i,o in d.items() if i in self.rounds[0]}
+    first,later = self.rounds[0],{(r,i): o['said'] for r,d in self.rounds.items() if r for i,o in d.items()}
     if not later: return None
     return same_answers({k: first[k[1]]['said'] for k in later}, later, self.source.kind)
 

@@ -154,7 +154,7 @@ function quiz(model, box) {
     word = el('div', 'cvr-typed', '', { 'aria-live': 'polite' }), list = el('div', 'cvr-choices'), slide = el('input', 'cvr-slide', '', { type: 'range', 'aria-label': 'value' }), foot = el('div', 'cvr-foot'), help = el('div', 'cvr-help'), said = el('div', 'cvr-said', '', { role: 'status' }), end = el('div', 'cvr-end');
   bar.append(prog, where); stage.append(pic); foot.append(help); root.append(bar, stage, word, slide, list, end, foot, said); slide.hidden = true;
   const enlarged = (w, h, most) => { const k = Math.min(most / Math.max(w, h), 20); pic.style.width = Math.round(w * k) + 'px'; pic.style.height = Math.round(h * k) + 'px'; };   // no pixel is more than 20 wide
-  pic.addEventListener('load', () => { const w = pic.naturalWidth, h = pic.naturalHeight; enlarged(w, h, stage.classList.contains('wide') ? Math.max(420, Math.min(Math.max(w, h), root.clientWidth - 30, 640)) : 420); if (q) { shown = performance.now(); away = 0; root.dataset.shown = q.serial; } });
+  pic.addEventListener('load', () => { const w = pic.naturalWidth, h = pic.naturalHeight; enlarged(w, h, stage.classList.contains('wide') ? Math.max(420, Math.min(Math.max(w, h), root.clientWidth - 30, 640)) : Math.max(200, Math.min(420, window.innerHeight * .5))); if (q) { shown = performance.now(); away = 0; root.dataset.shown = q.serial; } });
   const gone = () => { if (document.visibilityState === 'hidden') left = performance.now(); else if (left) { away += performance.now() - left; left = 0; } };
   document.addEventListener('visibilitychange', gone);
   const shownClasses = () => fit(typed, about.classes, about.classes.length > 12 ? 12 : about.classes.length);
@@ -170,7 +170,7 @@ function quiz(model, box) {
       b.addEventListener('click', () => { take(c); root.focus({ preventScroll: true }); }); list.append(b);
     });
     if (names.length < about.classes.length) list.append(el('span', 'cvr-more', `${typed ? 'type on' : 'type a name'}: ${num(about.classes.length)} classes`));
-    word.textContent = typed;
+    word.textContent = [...picked].join(' + ') + (picked.size && typed ? '  …  ' : '') + typed;
   }
   function ask(m, buffers) {
     q = m; typed = ''; picked = new Set(); lit = 0; seenFull = false; end.replaceChildren(); stage.hidden = false; stage.classList.remove('wide'); value = null;

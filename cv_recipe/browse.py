@@ -184,6 +184,7 @@ def mark(self:Browser,
     self._undo.append((id, mark, was))
     if id in set(self.ids[self.here()]): self.seen()
 
+# %% ../nbs/10c_browse.ipynb #18f1a3be
 @patch
 def undo(self:Browser)->str|None: # The id of the image; None if there was nothing
     "Take back the last mark of this session"
@@ -288,6 +289,7 @@ def _about(self:Browser):
     sides = [s for s in ('train','valid','test','unlabelled') if (self.df.split==s).any()]
     return {'is': 'about', 'classes': list(self.source.classes), 'splits': sides, 'columns': self.columns, 'marks': MARKS, 'side': self.side, 'kind': self.source.kind}
 
+# %% ../nbs/10c_browse.ipynb #fd6b0d25
 @patch
 def _counts(self:Browser):
     held = [self.marks.of(i) for i in self.marks.said]

@@ -129,6 +129,7 @@ def _path(self:Marks, id):
     if not hasattr(self, '_paths'): self._paths = dict(zip(self.source.df.id, self.source.df.path))
     return self._paths[id]
 
+# %% ../nbs/10b_marks.ipynb #cc5af22c
 @patch
 def see(self:Marks,
     ids:Iterable[str], # Of the rows that were shown

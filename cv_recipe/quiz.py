@@ -128,6 +128,7 @@ def done(self:Quiz)->int: # Of this round
     "How many have been answered"
     return sum(i in self.rounds.get(self.round, {}) for i in self.plan[self.round])
 
+# %% ../nbs/23_quiz.ipynb #a7ced5c3
 @patch
 def ask(self:Quiz)->str|None: # An id; None when the round is over
     "The image that is asked now; one that can't be opened is left out, and the file says so"
@@ -181,6 +182,7 @@ def _said(self:Quiz, said):
     if (bad := [o for o in names if o not in self.source.classes]): raise ValueError(f"quiz: {bad[0]!r} is none of the classes: {', '.join(self.source.classes[:12])}{' …' if len(self.source.classes)>12 else ''}")
     return sorted(set(names)) if many else said
 
+# %% ../nbs/23_quiz.ipynb #65bfe6a2
 @patch
 def undo(self:Quiz)->str|None: # The id of the image, which is asked again; None if there was nothing
     "Take back the last answer of this round"
@@ -285,6 +287,7 @@ class QuizResult:
     model_confusion:pd.DataFrame|None=None # Of the model, on the same images
     notes:tuple=() # What to know before quoting it
 
+# %% ../nbs/23_quiz.ipynb #772e0078
 @patch
 def result(self:Quiz,
     preds:Any=None, # A `Run`, or what a model says by id; None is the run the quiz was made with, if any
@@ -339,7 +342,11 @@ def _notes(self:Quiz, said):
         full and f'{plural(full, "answer")} after a look at the full size, which the model does not have', changed and f'{plural(changed, "label")} changed since the answer; scored by the labels of now') if o)
 
 # %% ../nbs/23_quiz.ipynb #bc81ca35
-def _range(i, rate): return '' if i is None else (f'{i.value:.1%} [{i.lo:.1%}, {i.hi:.1%}], {plural(i.n, "image")}' if rate else f'{i.value:.4g}' + (f' [{i.lo:.4g}, {i.hi:.4g}]' if np.isfinite(i.lo) else '') + f', {plural(i.n, "image")}')
+def _range(i, rate):
+    "An interval as people read it"
+    if i is None: return ''
+    if rate: return f'{i.value:.1%} [{i.lo:.1%}, {i.hi:.1%}], {plural(i.n, "image")}'
+    return f'{i.value:.4g}' + (f' [{i.lo:.4g}, {i.hi:.4g}]' if np.isfinite(i.lo) else '') + f', {plural(i.n, "image")}'
 
 @patch
 def lines(self:QuizResult)->list[tuple[str,str]]: # What it is, and the figure
@@ -378,13 +385,17 @@ def quiz_findings(
     said = dict(stage='quiz')
     if r.score and r.metric!='mae':
         low = r.score.hi<.9
-        found.append(Finding('a person by eye', 'warn' if low else 'pass', r.score.value, 'at least 0.9', stage='quiz', implication=f'{_range(r.score, True)}: ' + ('the images, at this size, do not tell their labels to this person' if low else 'the bar for the model'),
-            fix='look at what was confused: unclear classes, wrong labels, too small a size' if low else '', evidence=r.confusion))
+        so = 'the images, at this size, do not tell their labels to this person' if low else 'the bar for the model'
+        found.append(Finding('a person by eye', 'warn' if low else 'pass', r.score.value, 'at least 0.9', implication=f'{_range(r.score, True)}: {so}', evidence=r.confusion, **said,
+            fix='look at what was confused: unclear classes, wrong labels, too small a size' if low else ''))
     if r.own and r.own.get('kappa') is not None:
         low = r.own['kappa']<.8
-        found.append(Finding('agreement with oneself', 'warn' if low else 'pass', r.own['kappa'], 'kappa of at least 0.8', implication=f"{r.own['share']:.0%} of {r.own['n']} told the same way twice" + (': no model can be more consistent than what it is scored by' if low else ''), fix='write down what decides between the classes that were mixed up, and label by it' if low else '', **said))
+        so = f"{r.own['share']:.0%} of {r.own['n']} told the same way twice" + (': no model can be more consistent than what it is scored by' if low else '')
+        found.append(Finding('agreement with oneself', 'warn' if low else 'pass', r.own['kappa'], 'kappa of at least 0.8', implication=so, fix='write down what decides between the classes that were mixed up, and label by it' if low else '', **said))
     if r.gap: found.append(_gap_finding(r))
-    if (k := len(r.cant)): found.append(Finding("images that can't be told", 'warn' if k>.05*r.score.n else 'pass', k, f'at most 5% of {r.score.n}', implication=f'{plural(k, "image")} of {r.score.n} could not be told', fix='look at them in the browser, and report them apart', evidence=[dict(id=i) for i in r.cant], **said))
+    n = r.score.n if r.score else len(r.cant)
+    if (k := len(r.cant)): found.append(Finding("images that can't be told", 'warn' if k>.05*n else 'pass', k, f'at most 5% of {n}',
+        implication=f'{plural(k, "image")} of {n} could not be told', fix='look at them in the browser, and report them apart', evidence=[dict(id=i) for i in r.cant], **said))
     return Findings(found)
 
 def _gap_finding(r):
@@ -459,6 +470,7 @@ def _about(self:Quiz):
         more = dict(lo=lo, hi=hi if hi>lo else lo+1, step=float(f'{max(hi-lo, 1e-9)/100:.1g}'))
     return {'is': 'about', 'kind': self.source.kind, 'classes': list(self.source.classes), 'keys': self.keys, **more}
 
+# %% ../nbs/23_quiz.ipynb #a385f511
 @patch
 def _question(self:Quiz):
     "The image that is asked, or what came of the round"

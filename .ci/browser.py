@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -90,7 +91,9 @@ class Page:
     def run(self, i):
         was = self.wait('the prompt', lambda: self.prompt(i) or '-')
         for _ in range(5):
-            self.css('.jp-CodeCell')[i].find_element(By.CSS_SELECTOR, '.cm-content').click()
+            for o in self.css('dialog.jp-Dialog'): print(f'  a dialog was answered: {o.text!r}', flush=True); self.shot('dialog'); o.find_elements(By.CSS_SELECTOR, '.jp-mod-accept')[-1].click(); time.sleep(.3)
+            try: self.css('.jp-CodeCell')[i].find_element(By.CSS_SELECTOR, '.cm-content').click()
+            except WebDriverException: time.sleep(.5); continue
             try: WebDriverWait(self.d, 2).until(lambda d: d.execute_script("return !!document.activeElement.closest('.cm-content')"))
             except Exception: continue
             self.chord(Keys.CONTROL, Keys.ENTER)

@@ -5,7 +5,9 @@
 - `cv_recipe.audit`: All that can be found out about a data set before anything is trained on it, in one page and four tables
 - `cv_recipe.augment`: TrivialAugment, patches blotted out, and augmentation that comes in gradually
 - `cv_recipe.average`: The last steps jump around the place where they should end, and their mean lies in it
+- `cv_recipe.bars`: What others score on this: a leaderboard, a paper, the model in use, a person
 - `cv_recipe.baselines`: What does no model score, what does colour alone, what does a frozen network?
+- `cv_recipe.browse`: Scroll through as many images as you can, a page at a time, and say what is wrong with them
 - `cv_recipe.cache`: Decode every image once, keep it as uint8 on disk, and take a batch with one gather
 - `cv_recipe.cards`: What each trick is believed to bring, what it was measured to bring, what it costs, and when to leave it
 - `cv_recipe.cli`: `cv-recipe run photos/` and what goes with it
@@ -33,6 +35,7 @@
 - `cv_recipe.look`: How many of what, how large, and what do they look like?
 - `cv_recipe.loop`: Overfit, regularize, repeat: one change at a time from a safe first model, as long as something promising fits into what is left
 - `cv_recipe.losses`: What training minimises: label smoothing for whole and divided targets, focal loss, weights for rare classes, and rows drawn by their class
+- `cv_recipe.marks`: What people say about single images: kept as it is said, counted with ranges, applied by `fix`
 - `cv_recipe.mix`: MixUp and CutMix: two images in one, and the label says how much of each
 - `cv_recipe.model`: Any timm model, with weights that are known by tag and hash, and a plain word when there are none
 - `cv_recipe.morerows`: What would twice as many bring? A learning curve, carried on beyond the images that are there
@@ -43,6 +46,7 @@
 - `cv_recipe.precision`: Numbers of sixteen bits while training, and of thirty-two wherever something is judged
 - `cv_recipe.probe`: A linear model on any numbers, for any kind of label, with the strength of its penalty chosen on rows it did not see
 - `cv_recipe.quality`: Which images are broken, dark, blurred, turned, or unlike the rest, and what to do about it
+- `cv_recipe.quiz`: How well do you do it yourself? Timed answers by keys, at the size that the model sees
 - `cv_recipe.rates`: Layers near the images learn more slowly, and may join later
 - `cv_recipe.recipe`: All stages there are, in order, within the time given; stopped at any moment, and taken up again by the same call
 - `cv_recipe.regular`: Four ways to keep a network from learning its few images by heart

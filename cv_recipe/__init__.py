@@ -50,6 +50,7 @@
 - `cv_recipe.scan`: Read every file once, decode it once, and keep what later stages ask: a line of numbers and two thumbnails
 - `cv_recipe.schedule`: How the rate changes while training, and which rate to begin with
 - `cv_recipe.scored`: Gates on what is asked of the network: loss, output activation, metrics, and the loss before the first step
+- `cv_recipe.shortcut`: Can the label be told without looking at the thing itself: from the border, the light, the file?
 - `cv_recipe.stage`: Where a stage of the recipe says who it is, what it needs and what it costs, so that the whole can run it
 - `cv_recipe.stats`: How sure are we? Intervals for shares, means and differences, and for configs that were trained with several seeds
 - `cv_recipe.strange`: Which images are unlike all others of the set?

@@ -41,6 +41,7 @@
 - `cv_recipe.planted`: Two sets of image files that need no download: real digits, and drawn scenes whose every fault is known
 - `cv_recipe.precision`: Numbers of sixteen bits while training, and of thirty-two wherever something is judged
 - `cv_recipe.probe`: A linear model on any numbers, for any kind of label, with the strength of its penalty chosen on rows it did not see
+- `cv_recipe.probes`: What if a part is hidden, if it stands elsewhere, if the pieces are mixed, if it is small? Four curves, each with a verdict and what to do
 - `cv_recipe.quality`: Which images are broken, dark, blurred, turned, or unlike the rest, and what to do about it
 - `cv_recipe.rates`: Layers near the images learn more slowly, and may join later
 - `cv_recipe.recipe`: All stages there are, in order, within the time given; stopped at any moment, and taken up again by the same call

@@ -202,7 +202,7 @@ def shortcut_test(
     groups:Sequence|None=None, # A number a row that keeps rows together, such as the cluster of near-duplicates; -1 is none
     folder:str|Path|None=None, # Under which caches lie
     seed:int=0, # Decides folds and shuffles
-    shuffles:int=199, # Of the labels
+    shuffles:int=99, # Of the labels
     given:dict|None=None # Nuisances as `nuisances` gives them; None measures them
 )->Shortcuts: # To look at, or for `shortcut_findings`
     "What each nuisance alone tells of the label, beside the whole image and chance"

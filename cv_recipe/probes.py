@@ -388,7 +388,7 @@ def question_figure(
 )->Any: # A matplotlib Figure
     "A curve a question: what there is to learn, and what a model of whole images makes of it"
     from matplotlib.figure import Figure
-    fig = Figure(figsize=(2.7*len(answers), 2.4))
+    fig = Figure(figsize=(2.3*len(answers), 2.1), dpi=70)
     for i,a in enumerate(answers):
         c,t,ax = a.curve,a.curve.table,fig.add_subplot(1, len(answers), i+1)
         at = np.arange(len(t))

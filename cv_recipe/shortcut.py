@@ -47,6 +47,9 @@ def _first_table(f, head, name):
 
 def _rim(x, w=2): return x[:,:w], x[:,-w:], x[:,:,:w], x[:,:,-w:]
 def _corners(x, a=6, b=14): return x[:,a:b,a:b], x[:,a:b,-b:-a], x[:,-b:-a,a:b], x[:,-b:-a,-b:-a]
+def _light(x, w=6):
+    v = (x[:,w:-w,w:-w]@np.array([.299,.587,.114], np.float32)).reshape(len(x), -1)
+    return np.stack([v.mean(1), v.std(1), *np.percentile(v, (1,5,50,95,99), axis=1)], 1)
 def _look(parts): return np.concatenate([f(p.reshape(len(p), -1, p.shape[-1])/255, axis=1) for p in parts for f in (np.mean, np.std)], 1)
 
 # %% ../nbs/22a_shortcut.ipynb #80b4118a
@@ -103,7 +106,7 @@ def nuisances(
     def hatted(*cols): return np.concatenate([hats(np.asarray(c, float)) for c in cols], 1)
     steps = [jpeg_step(p) if f=='JPEG' else 0. for p,f in zip(paths, d.format)]
     res = {'border': hatted(*_look(_rim(x)).T), 'background': hatted(*_look(_corners(x)).T),
-        'brightness and contrast': hatted(*(d[k] for k in ('mean','std','p1','p5','p50','p95','p99'))),
+        'brightness and contrast': hatted(*_light(x).T),
         'file size': hatted(d.bytes, d.bytes/(d.width*d.height)), 'image size': hatted(d.width, d.height, d.width*d.height, d.width/d.height),
         'file type': np.concatenate([words(d.format), words(d['mode']), words(d.orientation), hatted(steps)], 1)}
     full = {k: np.zeros((len(source), v.shape[1])) for k,v in res.items()}

@@ -27,7 +27,7 @@ from .core import Finding, Findings, derive_seed, pick_device, plural
 from .features import _embed, _frozen, _threads
 from .labels import Thumbnails, _Blocks, ridge_out_of_fold
 from .pipe import pick_weights, typical_side
-from .shortcut import Numbers, TooFew, _columns, _dealt, _predictions, hats, told
+from .shortcut import Numbers, TooFew, _columns, _dealt, _predictions, _slim, hats, told
 from .stats import Interval, bootstrap
 from .task import Task, task_for
 
@@ -136,7 +136,7 @@ def _told_by_first(views, y, fold)->list:
     blocks = _Blocks(Numbers(np.concatenate(views)), np.arange(n))
     blocks.rows = np.arange(n*k)
     weight = np.r_[np.ones(n), np.zeros(n*(k-1))]
-    outs = ridge_out_of_fold(blocks, np.tile(y, (k,1)), np.tile(fold, k), weight, _PENALTIES)
+    outs = ridge_out_of_fold(_slim(blocks, n), np.tile(y, (k,1)), np.tile(fold, k), weight, _PENALTIES)
     best = ((outs[:,:n]-y)**2).sum((1,2)).argmin()
     return np.split(outs[best], k)
 

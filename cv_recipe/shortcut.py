@@ -130,6 +130,16 @@ def _predictions(out, task):
     p = np.maximum(out, 1e-9)
     return p/p.sum(1, keepdims=True)
 
+def _slim(blocks, n)->_Blocks:
+    "The same rows in fewer numbers, where the first `n` rows have more numbers than rows: a ridge regression on those can't tell the difference"
+    x = np.concatenate([o for _,o in blocks])[:,:-1].astype(float)
+    if n>=x.shape[1]: return blocks
+    val,vec = np.linalg.eigh(x[:n]@x[:n].T)
+    keep = val>1e-9*max(1e-12, val[-1])
+    res = _Blocks.__new__(_Blocks)
+    res.feats,res.rows,res.mean,res.sd = Numbers(x@(x[:n].T@(vec[:,keep]/np.sqrt(val[keep])))),np.arange(len(x)),0.,1.
+    return res
+
 def told(
     feats:Any, # Anything with `take`: `Features`, `Thumbnails`, `Numbers`
     rows:np.ndarray, # Which of its rows
@@ -138,7 +148,7 @@ def told(
     penalties:Sequence[float]=(.003,.03,.3) # To choose from for each target, by squared error
 )->list: # As `targets`
     "What a linear model of the other folds says of each row"
-    outs = ridge_out_of_fold(_Blocks(feats, rows), np.concatenate(targets, 1), fold, penalties=penalties)
+    outs = ridge_out_of_fold(_slim(_Blocks(feats, rows), len(rows)), np.concatenate(targets, 1), fold, penalties=penalties)
     parts = np.split(outs, np.cumsum([y.shape[1] for y in targets])[:-1], axis=2)
     return [o[((o-y)**2).sum((1,2)).argmin()] for o,y in zip(parts, targets)]
 

@@ -132,8 +132,8 @@ def _predictions(out, task):
 
 def _slim(blocks, n)->_Blocks:
     "The same rows in fewer numbers, where the first `n` rows have more numbers than rows: a ridge regression on those can't tell the difference"
+    if n>=next(iter(blocks))[1].shape[1]-1: return blocks
     x = np.concatenate([o for _,o in blocks])[:,:-1].astype(float)
-    if n>=x.shape[1]: return blocks
     val,vec = np.linalg.eigh(x[:n]@x[:n].T)
     keep = val>1e-9*max(1e-12, val[-1])
     res = _Blocks.__new__(_Blocks)

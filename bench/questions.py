@@ -29,7 +29,7 @@ from cv_recipe.probes import Asked, downsampling, frozen_eye, occlusion, patches
 from cv_recipe.shortcut import nuisances, shortcut_test
 from cv_recipe.task import SingleTask
 
-MODULES = ('shortcut','probes','labels','features','stats')
+MODULES = ('shortcut','labels','features','stats')
 QUESTIONS = dict(occlusion=occlusion, position=position, patches=patches, downsampling=downsampling)
 
 # --- Images whose answer is known
@@ -128,10 +128,10 @@ def shortcut(a, lines):
 
 class Lines:
     "Measurements, kept as JSON lines"
-    def __init__(self, out):
+    def __init__(self, out, modules):
         home = Path(cv_recipe.__file__).parent
         git = lambda *o: subprocess.run(['git', *o], capture_output=True, text=True, cwd=home).stdout.strip()
-        code = hashlib.blake2b(b''.join((home/f'{m}.py').read_bytes() for m in MODULES), digest_size=4).hexdigest()
+        code = hashlib.blake2b(b''.join((home/f'{m}.py').read_bytes() for m in modules), digest_size=4).hexdigest()
         self.base = dict(commit=git('rev-parse', '--short', 'HEAD'), code=code, python=platform.python_version(), **{m: version(m) for m in ('numpy','torch','timm')})
         lines = map(json.loads, out.read_text().splitlines()) if out.exists() else []
         self.out,self.lines = out,[o for o in lines if o.get('code')==code]
@@ -172,6 +172,6 @@ def main():
     a = p.parse_args()
     if a.bench=='table': return table(a.file)
     if not a.weights: sys.exit('give --weights, a safetensors file with its architecture')
-    {'known': known, 'data': data, 'shortcut': shortcut}[a.bench](a, Lines(a.out))
+    {'known': known, 'data': data, 'shortcut': shortcut}[a.bench](a, Lines(a.out, MODULES if a.bench=='shortcut' else (*MODULES,'probes')))
 
 if __name__=='__main__': main()

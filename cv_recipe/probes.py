@@ -255,7 +255,7 @@ def position(
     "Whether it matters where in the image things stand"
     c = curve(asked, 'position', wander, levels)
     o,alone = _at(c, 1),_by_position(asked, c)
-    word = 'matters' if o.kept_hi<.9 and c.worse(0, 1).lo>0 else 'does not matter' if o.kept_lo>.8 else 'unclear'
+    word = 'matters' if alone>=.5 or (o.kept_hi<.9 and c.worse(0, 1).lo>0) else 'does not matter' if o.kept_lo>.8 else 'unclear'
     said = f'with the image anywhere on a canvas of twice its size {_left(o)}; the mean position of what stands out tells {max(0, alone):.0%} of the gain by itself'
     fix = dict([('matters', 'frame all images alike, and train without shifts, random crops and flips'), ('does not matter', 'training may shift and crop at random')]).get(word, 'try random crops as one step, and measure them')
     off = c.worse(1, 1, True)

@@ -45,6 +45,7 @@
 - `cv_recipe.planted`: Two sets of image files that need no download: real digits, and drawn scenes whose every fault is known
 - `cv_recipe.precision`: Numbers of sixteen bits while training, and of thirty-two wherever something is judged
 - `cv_recipe.probe`: A linear model on any numbers, for any kind of label, with the strength of its penalty chosen on rows it did not see
+- `cv_recipe.probes`: What if a part is hidden, if it stands elsewhere, if the pieces are mixed, if it is small? Four curves, each with a verdict and what to do
 - `cv_recipe.quality`: Which images are broken, dark, blurred, turned, or unlike the rest, and what to do about it
 - `cv_recipe.quiz`: How well do you do it yourself? Timed answers by keys, at the size that the model sees
 - `cv_recipe.rates`: Layers near the images learn more slowly, and may join later
@@ -55,6 +56,7 @@
 - `cv_recipe.scan`: Read every file once, decode it once, and keep what later stages ask: a line of numbers and two thumbnails
 - `cv_recipe.schedule`: How the rate changes while training, and which rate to begin with
 - `cv_recipe.scored`: Gates on what is asked of the network: loss, output activation, metrics, and the loss before the first step
+- `cv_recipe.shortcut`: Can the label be told without looking at the thing itself: from the border, the light, the file?
 - `cv_recipe.stage`: Where a stage of the recipe says who it is, what it needs and what it costs, so that the whole can run it
 - `cv_recipe.stats`: How sure are we? Intervals for shares, means and differences, and for configs that were trained with several seeds
 - `cv_recipe.strange`: Which images are unlike all others of the set?

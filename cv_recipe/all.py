@@ -26,13 +26,19 @@ from .features import *
 from .probe import *
 from .look import *
 from .scan import *
+from .marks import *
+from .browse import *
 from .dups import *
 from .quality import *
 from .strange import *
 from .labels import *
 from .loader import *
 from .pipe import *
+from .bars import *
 from .baselines import *
+from .shortcut import *
+from .probes import *
+from .quiz import *
 from .aside import *
 from .enters import *
 from .aligned import *
@@ -61,6 +67,7 @@ from .together import *
 from .overfit import *
 from .morerows import *
 from .climb import *
+from .loop import *
 from .report import *
 from .export import *
 from .final import *

@@ -100,7 +100,7 @@ def run(
     print(_result_line(summary), (recipe.folder/'report.html').absolute(), sep='\n', flush=True)
     return 1 if a.strict and _failing(recipe.folder) else 0
 
-_DIGITS_STEPS = 600 # Of the run without a path: some twelve passes over the digits for the first model, and twice as many steps for the loop
+_DIGITS_STEPS = 450 # Of the run without a path: some nine passes over the digits for the first model, and twice as many steps for the loop
 
 def _result_line(s):
     which = 'test' if s['test'] is not None else 'valid'

@@ -141,14 +141,16 @@ def frozen_curve(
     "The learning curve of a linear model on features"
     task,ok = task or task_for(source),np.isfinite(x).all(1)
     dealt = [[np.flatnonzero((s.df.split==side).to_numpy() & ok) for side in ('train','valid')] for s in source.folds(folds, seed)]
-    n,rows,best = min(len(a) for a,_ in dealt),[],{}
-    for i,(train,valid) in enumerate(dealt):
-        train = np.random.default_rng(derive_seed(seed, 'frozen curve', i)).permutation(train)
-        for k in sorted({max(2*folds, round(s*n)) for s in shares}):
-            y = task.encode(list(source.df.label.iloc[train[:k]]))
-            probe = fit_probe(x[train[:k]], y, task, seed=seed, limit=500, **(dict(strengths=(best[k],)) if k in best else {}))
-            best.setdefault(k, probe.strength)
-            v = task.score(probe.predict(x[valid]), task.encode(list(source.df.label.iloc[valid])))
+    n,rows = min(len(a) for a,_ in dealt),[]
+    sizes = sorted({max(2*folds, round(s*n)) for s in shares})
+    def xy(i, k):
+        train = np.random.default_rng(derive_seed(seed, 'frozen curve', i)).permutation(dealt[i][0])[:k]
+        return x[train],task.encode(list(source.df.label.iloc[train]))
+    best = {k: fit_probe(*xy(0, k), task, limit=300, seed=seed).strength for k in sizes}   # few images want a stronger penalty
+    for i,(_,valid) in enumerate(dealt):
+        y = task.encode(list(source.df.label.iloc[valid]))
+        for k in sizes:
+            v = task.score(fit_probe(*xy(i, k), task, strengths=(best[k],), seed=seed).predict(x[valid]), y)
             rows.append(dict(n=k, seed=i, error=1-v if task.metric.higher else v, score=v))
     return pd.DataFrame(rows)
 

@@ -297,8 +297,10 @@ def config_of(
     given = project.asked.get('weights') or 'auto'
     return Config.from_dict(run.config | dict(weights='random' if run.config['weights']=='random' else given))
 
-def _spent(project): return sum(project.ledger[i].metrics['steps'] for i in _trained(project))
-def _trained(project): return [i for s in ('finetune','overfit') for i in project.ledger.runs(stage=s, status='done').id if not project.ledger[i].notes.get('asked_again')]
+def _spent(project):
+    "Training steps of this project's stages so far, whatever else its ledger holds"
+    run = project.ledger[project.results['finetune']['run']]
+    return run.metrics['steps']+(project.results.get('overfit') or {}).get('spent', 0)
 
 def _left(project):
     "What is left of the project, in seconds or in steps"
@@ -321,7 +323,7 @@ def overfit_stage(project:Project)->Result:
     found,best = _why_not(project, plain or asked, run, task),plain or asked
     k = best.array('train')
     free = unlearned(k['pred'], k['target'], task)
-    return Result(Findings([found]), _overfit_sections(run, project), dict(share=share, free=free, steps=steps, length=steps if free<=LEARNED else None, run=asked.id))
+    return Result(Findings([found]), _overfit_sections(run, project), dict(share=share, free=free, steps=steps, length=steps if free<=LEARNED else None, run=asked.id, spent=steps if plain else 0))
 
 # %% ../nbs/68_loop.ipynb #bf373a6d
 def _why_not(project, best, run, task):

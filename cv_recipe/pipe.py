@@ -549,7 +549,7 @@ def _check_reuse(run, config, source, seed):
     "Raise where another training would have been asked for"
     if run.info['seed']!=seed: raise ValueError(f"fit: reuse of run {run.id}: it was trained from seed {run.info['seed']}: leave reuse out, and seed {seed} is trained")
     if run.info['source']!=source.fingerprint: raise ValueError(f"fit: reuse of run {run.id}: it was trained on other data: leave reuse out, and it is trained")
-    other = sorted({k for k in {*config, *run.config} if config.get(k)!=run.config.get(k)}-{'tta'})
+    other = sorted({k for k in {*config, *run.config} if config.get(k)!=run.config.get(k)}-{'tta'}-({'steps','epochs'} if config.get('steps')==run.metrics['steps'] else set()))
     if other: raise ValueError(f"fit: reuse of run {run.id}: {', '.join(other)} differ{'s' if len(other)==1 else ''}, which changes the weights: leave reuse out, and it is trained")
 
 # %% ../nbs/21_pipe.ipynb #c6df5831

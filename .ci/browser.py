@@ -127,7 +127,7 @@ def try_quiz(p, project, n=30):
         s = shown(); i = s.split('-')[1]
         key = '?' if at in (5,20) else label[i] if at%7 else str((int(label[i])+1)%10)
         expect[i] = None if key=='?' else key
-        p.keys(key); p.wait('the next image', lambda: p.data('serial')!=s)
+        time.sleep(.1+.05*(at%7)); p.keys(key); p.wait('the next image', lambda: p.data('serial')!=s)   # answers that take different times
         at += 1
         if at==3: p.keys(Keys.BACKSPACE); p.wait('the image again', lambda: p.data('serial')==s); shown(); p.keys('d', 'd', 'x', expect[i]); p.wait('the next image', lambda: p.data('serial')!=s)
         if at==8: shown(); p.keys(Keys.SPACE); p.wait('full size', lambda: p.css('.cvr-stage.wide')); p.shot('quiz_full'); p.keys(Keys.SPACE); p.wait('its size', lambda: not p.css('.cvr-stage.wide')); p.keys('!'); p.wait('mark', lambda: p.data('marked')=='1'); marked = p.data('serial').split('-')[1]; p.shot('quiz_middle')
@@ -146,7 +146,7 @@ def try_quiz(p, project, n=30):
     same('right', said['right'], wil(right, n)); same('right where told', said['right where told'], wil(right, told)); same("can't tell", said["can't tell"], '2')
     secs = [o['seconds'] for o in kept.values()]
     same('time', said['time'], f'{statistics.median(secs):.1f} s an answer (median), {sum(secs)/60:.1f} min in all')
-    assert all(0<s<30 for s in secs), secs
+    assert all(0<s<30 for s in secs) and statistics.median(secs)>=.15, secs
     same('full size looked at', [i for i,o in kept.items() if o['full']], [marked]); same('marked', [o['id'] for o in lines(project/'marks.jsonl') if o['do']=='mark'], [marked])
     again = {}
     for k in range(10):

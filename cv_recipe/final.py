@@ -10,12 +10,14 @@ Docs: https://cv-recipe.github.io/cv_recipe/final.html.md"""
 __all__ = ['predict_rows', 'same_finding', 'confusions', 'row_losses', 'final_stage']
 
 # %% ../nbs/73_final.ipynb #384f4ae6
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .baselines import dumb_name, score_interval
+from .baselines import score_interval
+from .bars import against_benchmarks
 from .cache import ImageCache, cache_images
 from .core import Finding, Findings, plural
 from .export import Model, load
@@ -107,7 +109,8 @@ def final_stage(project:Project)->Result:
     i = score_interval(task, preds, truth, probe_groups(source, test))
     if task.classes and not task.hot: parts.insert(0, section('What is taken for what, on the test images', confusions(task, preds, truth), n=60))
     data |= dict(test=i.value, test_lo=i.lo, test_hi=i.hi, n_test=len(test), test_metrics={k: v for k,v in task.scores(preds, truth).items() if k!=task.metric.name})
-    return Result(Findings([*found, _against_bars(i, project, task)]), parts, data)
+    held = [replace(o, stage='final') for o in against_benchmarks(i, project.ledger, task.metric.name)]
+    return Result(Findings([*found, _against_bars(i, project, task), *held]), parts, data)
 
 def _no_test(): return Finding('test images', 'skip', implication='there are none: the validation score was used for decisions, so it is a little too good', stage='final')
 

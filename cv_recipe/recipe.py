@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from fastcore.basics import patch
 
+from .bars import with_benchmarks
 from .cache import file_lock
 from .core import Finding, Findings, atomic_write, pick_device, plain, plural, stable_hash
 from .export import save_model
@@ -211,9 +212,10 @@ def _run(self:Recipe):
     self.state,self.shown,self.written = self._opened(),0.,time.monotonic()
     device,finished = pick_device(self.device),{s.name for s in self.stages}<=set(self.state.get('done_stages', ())) and (self.folder/'summary.json').exists()
     if finished and all(_read(self._file(s)) for s,e in zip(self.stages, self.state['plan']) if e['status']!='skipped'):
+        summary = self._with_bars(_read(self.folder/'summary.json'))
         self.state['status'] = 'done'; self._save()
         self.say('this was finished before: nothing is left to do')
-        return _read(self.folder/'summary.json')
+        return summary
     deadline = None if self.minutes is None else self.began+60*self.minutes-self.state['used']-2
     project = Project(self.folder, self.source, Ledger(self.folder), self.seed, self.threads, device, dict(self.asked, steps=self.steps), deadline, tick=self._tick, ship=self._ship, stages=tuple(s.name for s in self.stages))
     self._save()
@@ -243,14 +245,14 @@ def _ended(self:Recipe, e):
 def _finished(self:Recipe, project):
     "Write summary, findings and the last report"
     res,task = project.results,project.task
-    final,bars = res.get('final', {}),res.get('baselines', {}).get('bars', [])
+    final,bars = res.get('final', {}),with_benchmarks(res.get('baselines', {}).get('bars', []), project.ledger, task.metric.name)
     w = pick_weights(self.asked.get('arch') or 'auto', self.asked.get('weights') or 'auto', self.folder, self.seed)
     model,late = self.state['model'] or {},[e['name'] for e in self.state['plan'] if e['status']=='skipped']
     summary = dict(metric=task.metric.name, higher=task.metric.higher, **{k: final.get(k) for k in ('test','test_lo','test_hi','n_test')}, valid=final.get('valid', model.get('score')),
-        n_valid=final.get('n_valid', int((self.source.df.split=='valid').sum())), baseline=bars[0]['value'] if bars else None, baseline_what=bars[0]['name'] if bars else None,
+        n_valid=final.get('n_valid', int((self.source.df.split=='valid').sum())), **_dumb(bars),
         seconds=round(time.monotonic()-self.began+self._before(), 1), seed=self.seed, threads=self.threads, n_test_looks=len(project.ledger.looks(self.source)),
         pretrained=w.origin!='random', weights=w.what, truncated=bool(late) or bool(res.get('finetune', {}).get('late')), test_metrics=final.get('test_metrics', {}),
-        bars=[{k: b[k] for k in ('name','value','lo','hi')} | dict(on='valid') for b in bars], model={k: model.get(k) for k in ('arch','size','run','how')})
+        bars=_shown(bars), model={k: model.get(k) for k in ('arch','size','run','how')})
     findings = [o for s in self.stages if (d := _read(self._file(s))) for o in d['findings']]
     atomic_write(self.folder/'findings.json', json.dumps([{k: v for k,v in o.items() if k!='evidence_html'} for o in findings], indent=1, ensure_ascii=False))
     atomic_write(self.folder/'summary.json', json.dumps(plain(summary), indent=1, ensure_ascii=False))
@@ -258,8 +260,23 @@ def _finished(self:Recipe, project):
     self._save()
     return plain(summary)
 
+def _dumb(bars): return dict(zip(('baseline','baseline_what'), (bars[0]['value'], bars[0]['name']) if bars and bars[0]['kind']=='dumb' else (None, None)))
+def _shown(bars): return [{k: b.get(k) for k in ('name','kind','value','lo','hi')} | dict(on='valid' if b['kind'] in _OF_STAGE else 'elsewhere') for b in bars]
+_OF_STAGE = ('dumb','colour','tiny','near','frozen')
+
 @patch
 def _before(self:Recipe)->float:
     "Seconds that earlier processes spent on stages of this plan"
     mine = sum(e['seconds'] or 0 for e in self.state['plan'])
     return max(0., mine-(time.monotonic()-self.began))
+
+# %% ../nbs/78_recipe.ipynb #5cdce9b2
+@patch
+def _with_bars(self:Recipe, summary)->dict:
+    "The summary of before, with the benchmarks that were set since"
+    ledger = Ledger(self.folder)
+    try: bars = _shown(with_benchmarks([b for b in summary['bars'] if b.get('kind')], ledger, summary['metric']))
+    finally: ledger.close()
+    if bars==summary['bars'] or not bars: return summary
+    atomic_write(self.folder/'summary.json', json.dumps(summary := summary | dict(bars=bars), indent=1, ensure_ascii=False))
+    return summary

@@ -1,11 +1,13 @@
 """Whether the questions to the data are answered rightly, and what they say of real sets.
 
     python bench/questions.py known --weights FILE [--seeds 10] [--n 240] [--size 96] [--out questions.jsonl]
+    python bench/questions.py fresh --weights FILE [--seeds 10] [--n 240] [--size 128] [--out questions.jsonl]
     python bench/questions.py data --weights FILE --set NAME=FOLDER... [--quick] [--out questions.jsonl]
     python bench/questions.py shortcut --weights FILE --set NAME=FOLDER_OR_CSV [--label prob --kind regression] [--shuffles 200] [--out questions.jsonl]
     python bench/questions.py table questions.jsonl
 
 - `known`: drawn images in which the class is carried by position, by texture, by arrangement, by detail of one pixel, by nine marks, or by one mark where eight are covered on purpose; a frozen network looks. A line a question, kind and seed: what was said, and whether it is right
+- `fresh`: the same with other images, which were drawn after the thresholds had been fixed and run once: crosses and rings on clouds, checks against speckles, other sizes and seeds
 - `data`: all four questions to each set (`digits` needs no folder), with seconds; a line a question
 - `shortcut`: the set as it is; the same with a border whose brightness agrees with the label in nine images of ten; and with labels shuffled, a line every ten shuffles
 
@@ -54,20 +56,54 @@ def drawn(kind, seed, n, s):
             for i,j in (places if kind=='spread' else [places[rng.integers(9)]]): img[i:i+3*k,j:j+3*k] += 60*stripes(c, 4, 0, s)[:3*k,:3*k]
     return x.clip(0, 255).astype(np.uint8)[...,None].repeat(3, 3),y
 
+# --- Others, drawn when the thresholds were fixed
+
+def clouds(rng, s, amount=22):
+    "Soft noise of three sizes, in colour: no rim, no plain background"
+    def layer(k): return np.kron(rng.normal(size=(s//k+1,s//k+1)), np.ones((k,k)))[:s,:s]
+    g = sum(layer(k) for k in (4,8,16))/3**.5
+    return 120+amount*g[...,None]*rng.uniform(.7, 1.3, 3)+rng.normal(0, 6, (s,s,1))
+
+def ring(k): d = np.hypot(*(np.indices((k,k))-(k-1)/2)); return ((d<k/2) & (d>k/4)).astype(float)
+def cross(k): a = np.zeros((k,k)); a[k//3:k-k//3] = 1; a[:,k//3:k-k//3] = 1; return a
+def checks(k, p): i,j = np.indices((k,k))//p; return np.where((i+j)%2, 1., -1.)
+def speckles(k, p, rng): return np.kron(np.where(rng.random((k//p+1,k//p+1))<.5, 1., -1.), np.ones((p,p)))[:k,:k]
+
+def drawn_fresh(kind, seed, n, s):
+    "Colour images of side `s` and their classes, 0 and 1"
+    rng = np.random.default_rng([811, seed])
+    y,x = rng.integers(0, 2, n),[]
+    for c in y:
+        img,k = clouds(rng, s),s//5
+        if kind=='position': a,b = rng.integers(2, s//3-2)+(s-k-s//3 if c else 0),rng.integers(0, s-k); img[a:a+k,b:b+k] += 80*cross(k)[...,None]
+        if kind=='anywhere': k = s//4; a,b = rng.integers(0, s-k, 2); img[a:a+k,b:b+k] += 80*(ring(k) if c else cross(k))[...,None]
+        if kind=='texture': img += 24*(checks(s, 5) if c else speckles(s, 5, rng))[...,None]
+        if kind=='arrangement':
+            p,q = 30*checks(s, 6),30*speckles(s, 6, rng)
+            img += np.where(checks(s, s//2)<0, *((p,q) if c else (q,p)))[...,None]   # quarters: no tile of a sixteenth tells which is which
+        if kind=='fine': img = 120+rng.normal(0, 6, (s,s,3))+26*(checks(s, 1) if c else np.resize([1.,-1.], (s,s)))[...,None]*rng.choice([-1,1])
+        if kind=='coarse': t = np.repeat([1.,-1.,-1.,1.], s//4)[None].repeat(s, 0); img += 45*(t if c else t.T)[...,None]
+        if kind in ('spread','occluded'):
+            k = s//6; places = [(i,j) for i in range(s//16, s-k, s//4) for j in range(s//16, s-k, s//4)]
+            for i,j in (places if kind=='spread' else [places[rng.integers(len(places))]]): img[i:i+k,j:j+k] += 80*(ring(k) if c else cross(k))[...,None]
+        x.append(img)
+    return np.stack(x).clip(0, 255).astype(np.uint8),y
+
 def right(size):
     return dict(occlusion=dict(spread=['spread out'], occluded=['in one place'], texture=['spread out']), position=dict(position=['matters'], anywhere=['does not matter'], texture=['does not matter']),
         patches=dict(texture=['local'], arrangement=['global'], coarse=['global']), downsampling=dict(fine=[f'{size} pixels'], coarse=[f'{size//8} pixels']))
 
 def known(a, lines):
+    drawing,bench = (drawn_fresh, 'fresh') if a.bench=='fresh' else (drawn, 'known')
     eye,levels = frozen_eye(weights(a), 3, a.size, 'cpu', 1),dict(occlusion=(.25,.75), position=(0,1), patches=(1,4), downsampling=(a.size,a.size//2,a.size//4,a.size//8))
     for seed in range(a.seeds):
         for q,kinds in right(a.size).items():
             for kind,want in kinds.items():
                 def make():
-                    x,y = drawn(kind, seed, a.n, a.size)
+                    x,y = drawing(kind, seed, a.n, a.size)
                     r = QUESTIONS[q](Asked(x, y, SingleTask(('a','b')), eye, seed=seed), levels[q])
                     return dict(word=r.word, right=r.word in want, curve=curve_of(r))
-                lines.get(make, bench='known', question=q, kind=kind, seed=seed, n=a.n, size=a.size)
+                lines.get(make, bench=bench, question=q, kind=kind, seed=seed, n=a.n, size=a.size)
 
 # --- Real sets
 
@@ -147,7 +183,7 @@ class Lines:
 def table(path):
     t = pd.DataFrame(map(json.loads, Path(path).read_text().splitlines()))
     for bench,part in t.groupby('bench'):
-        if bench=='known': print(part.groupby(['question','kind']).agg(right=('right','sum'), of=('right','size')).to_string())
+        if bench in ('known','fresh'): print(bench); print(part.groupby(['question','kind']).agg(right=('right','sum'), of=('right','size')).to_string())
         if bench=='data':
             for o in part.itertuples(): print(f"{o.set} {o.question} ({o.n} of {o.images}, {o.seconds} s): {o.said}\n    {o.curve}")
         if bench=='shortcut':
@@ -157,7 +193,7 @@ def table(path):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    p.add_argument('bench', choices=('known','data','shortcut','table'))
+    p.add_argument('bench', choices=('known','fresh','data','shortcut','table'))
     p.add_argument('file', nargs='?', default='questions.jsonl', help='for `table`')
     p.add_argument('--weights', help='a safetensors file')
     p.add_argument('--set', nargs='+', default=['digits'], help='NAME=FOLDER, NAME=CSV, or digits')
@@ -165,13 +201,14 @@ def main():
     p.add_argument('--kind', default='auto')
     p.add_argument('--seeds', type=int, default=10)
     p.add_argument('--n', type=int, default=240)
-    p.add_argument('--size', type=int, default=96)
+    p.add_argument('--size', type=int, help='default 96; of fresh ones 128')
     p.add_argument('--shuffles', type=int, default=200)
     p.add_argument('--quick', action='store_true')
     p.add_argument('--out', type=Path, default=Path('questions.jsonl'))
     a = p.parse_args()
     if a.bench=='table': return table(a.file)
     if not a.weights: sys.exit('give --weights, a safetensors file with its architecture')
-    {'known': known, 'data': data, 'shortcut': shortcut}[a.bench](a, Lines(a.out, MODULES if a.bench=='shortcut' else (*MODULES,'probes')))
+    a.size = a.size or (128 if a.bench=='fresh' else 96)
+    {'known': known, 'fresh': known, 'data': data, 'shortcut': shortcut}[a.bench](a, Lines(a.out, MODULES if a.bench=='shortcut' else (*MODULES,'probes')))
 
 if __name__=='__main__': main()

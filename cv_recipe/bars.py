@@ -43,7 +43,8 @@ def benchmark(
     if not name.strip(): raise ValueError("benchmark: give it a name, such as 'leaderboard, best of 312'")
     if not math.isfinite(at.value): raise ValueError(f"benchmark {name!r}: {at.value} is no score")
     if metric in _RATES and not 0<=at.value<=1:
-        raise ValueError(f"benchmark {name!r}: {metric} is a share from 0 to 1, and not {at.value:g}" + (f"; is it {at.value/100:g}?" if 1<at.value<=100 else ''))
+        guess = f'; is it {at.value/100:g}?' if 1<at.value<=100 else ''
+        raise ValueError(f"benchmark {name!r}: {metric} is a share from 0 to 1, and not {at.value:g}{guess}")
     if whose not in _WHOSE: raise ValueError(f"benchmark {name!r}: whose={whose!r}: it is one of {', '.join(_WHOSE)}")
     row = dict(name=name.strip(), value=at.value, lo=_or_none(at.lo), hi=_or_none(at.hi), n=at.n or None, metric=metric, higher=bool(higher),
         whose=whose, cite=cite, source=source.fingerprint, notes=notes or {})
@@ -77,8 +78,8 @@ def benchmark_bars(
 )->list[dict]: # name, kind, value, lo, hi, n
     "The bars of a metric, as the stage `baselines` has its own"
     t = benchmarks(ledger, metric).rename(columns=dict(name='name_'))
-    def bar(r): return dict(name=r.name_, kind=r.whose, value=r.value, lo=_or_same(r.lo, r.value), hi=_or_same(r.hi, r.value), n=None if pd.isna(r.n) else int(r.n))
-    return [bar(r) for r in t.itertuples()]
+    def ends(r): return dict(lo=_or_same(r.lo, r.value), hi=_or_same(r.hi, r.value))
+    return [dict(name=r.name_, kind=r.whose, value=r.value, **ends(r), n=None if pd.isna(r.n) else int(r.n)) for r in t.itertuples()]
 
 def _or_same(x, value): return value if x is None or x!=x else x
 

@@ -60,7 +60,8 @@ def dumb_baselines(
     "Models that have never seen an image"
     (_,train),(rows,valid) = _sides(source, task)
     prior = task.activation(task.init_bias(train)[None])
-    said = {_always(task, prior): prior} if task.classes else {f'{_always(task, o)} ({k})': o for k,o in dict(mean=prior, median=np.array([np.median(train)], float)).items()}
+    if task.classes: said = {_always(task, prior): prior}
+    else: said = {f'{_always(task, o)} ({k})': o for k,o in dict(mean=prior, median=np.array([np.median(train)], float)).items()}
     def trained(o): return task.score(np.repeat(o, len(train), 0), train)
     order = sorted(said, key=lambda k: -trained(said[k]) if task.metric.higher else trained(said[k]))
     return {k: np.repeat(said[k], len(rows), 0) for k in order} | {'drawn as often as in training': _drawn_at_random(train, len(rows), task, seed)},valid
@@ -210,8 +211,9 @@ def mirror_test(
     step = max(1, len(rows)//limit)   # spread over all of them: rows come in the order of their paths
     rows,targets = rows[::step],targets[::step]
     model = model.to(device)
+    def ask(x): return model(as_input(x, weights, device)).float().cpu().numpy()
     def preds(flip):
-        with torch.inference_mode(): return task.activation(np.concatenate([model(as_input(_turned(cache.take(rows[i:i+64]), flip), weights, device)).float().cpu().numpy() for i in range(0, len(rows), 64)]))
+        with torch.inference_mode(): return task.activation(np.concatenate([ask(_turned(cache.take(rows[i:i+64]), flip)) for i in range(0, len(rows), 64)]))
     return tuple(score_interval(task, preds(f), targets) for f in (False, True))
 
 def _turned(batch, flip): return np.ascontiguousarray(batch[:,:,::-1]) if flip else batch
@@ -253,10 +255,10 @@ def baselines_stage(project:Project)->Result:
     mirror = mirror_finding(*mirror_test(*run_model(run, task), cache, rows, valid, task, project.device), task.metric.higher)
     per_image = (time.monotonic()-began)/2/len(rows[::max(1, len(rows)//500)])
     found = [w.finding, _unreadable(cache), _beats(bars, task), _beats_blind(bars, blind, task), _set_before(bars, task), mirror]
-    parts = [section('Bars', _table(bars), f'{task.metric.name} on the validation images'),
-        section('The same, blind', _table(blind), 'Drawn labels, and the frozen network with a head that was fitted to images which say nothing: what chance looks like here.')]
-    return Result(Findings(o for o in found if o), parts,
-        dict(bars=bars, blind=blind, run=run.id, flip=mirror.verdict=='pass', metric=task.metric.name, higher=task.metric.higher, size=c.size, per_image=per_image))
+    about = 'Drawn labels, and the frozen network with a head that was fitted to images which say nothing: what chance looks like here.'
+    parts = [section('Bars', _table(bars), f'{task.metric.name} on the validation images'), section('The same, blind', _table(blind), about)]
+    data = dict(bars=bars, blind=blind, run=run.id, flip=mirror.verdict=='pass', metric=task.metric.name, higher=task.metric.higher, size=c.size)
+    return Result(Findings(o for o in found if o), parts, data | dict(per_image=per_image))
 
 def _measured(project, c, w, cache, run)->tuple[list,list]:
     "Bars, those of benchmarks among them, and what is had from images that say nothing"
@@ -266,13 +268,15 @@ def _measured(project, c, w, cache, run)->tuple[list,list]:
     *always,drawn = [bar(k, 'dumb', o, truth) for k,o in dumb.items()]
     seen = source.where(source.df.split.isin(['train','valid']).to_numpy())
     feats = features(seen, w, c.size, c.resize, c.channels, device=project.device, threads=project.threads, folder=project.cache)
-    cheap = [bar('colour alone', 'colour', *colour_baseline(source, cache, task, seed=seed)), bar('nearest images, 16 pixels', 'tiny', *tiny_baseline(source, cache, task, seed=seed)),
+    cheap = [bar('colour alone', 'colour', *colour_baseline(source, cache, task, seed=seed)),
+        bar('nearest images, 16 pixels', 'tiny', *tiny_baseline(source, cache, task, seed=seed)),
         bar('nearest images, frozen network', 'near', *near_baseline(seen, feats, task, seed=seed))]
     blanks = blank_features(w, c.size, c.channels, device=project.device, threads=project.threads, seed=seed)
     blind,valid = blind_baselines(seen, feats, blanks, task, seed=seed)
     kept = run.array('valid')
     frozen = bar('frozen network', 'frozen', kept['pred'], kept['target'])
-    return [*always, *cheap, frozen, *benchmark_bars(project.ledger, task.metric.name)],[drawn, *(bar(f'trained on {k}', 'blind', o, valid) for k,o in blind.items())]
+    bars = [*always, *cheap, frozen, *benchmark_bars(project.ledger, task.metric.name)]
+    return bars,[drawn, *(bar(f'trained on {k}', 'blind', o, valid) for k,o in blind.items())]
 
 def _table(bars): return [{k: b[k] for k in ('name','value','lo','hi','n')} for b in bars]
 def _range(i): return dict(value=i.value, lo=i.lo, hi=i.hi, n=i.n)
@@ -281,8 +285,8 @@ def _range(i): return dict(value=i.value, lo=i.lo, hi=i.hi, n=i.n)
 def _unreadable(cache):
     n = len(cache.failed)
     if not n: return None
-    return Finding('unreadable images', 'warn', n, 0, f'{n} of {len(cache)} images cannot be decoded and take no part', 'restore them, or drop them by fix(drop=…)', 'baselines',
-        cache.failed[['path','why']])
+    said = f'{n} of {len(cache)} images cannot be decoded and take no part'
+    return Finding('unreadable images', 'warn', n, 0, said, 'restore them, or drop them by fix(drop=…)', 'baselines', cache.failed[['path','why']])
 
 def _frozen_bar(bars): return next(b for b in bars if b['kind']=='frozen')
 def _clear_of(bar, value, task): return bar['lo']>value if task.metric.higher else bar['hi']<value
@@ -292,7 +296,8 @@ def _beats(bars, task):
     dumb,frozen = bars[0],_frozen_bar(bars)
     said = dict(value=frozen['value'], expected=f"better than {dumb['value']:.3g} ({dumb['name']})", stage='baselines')
     if _clear_of(frozen, dumb['value'], task): return Finding('frozen network against no network', 'pass', **said)
-    so = 'a linear model on frozen features does no better than a model that sees nothing: the task is very hard, the labels do not belong to the images, or the network knows nothing'
+    so = ('a linear model on frozen features does no better than a model that sees nothing: '
+        'the task is very hard, the labels do not belong to the images, or the network knows nothing')
     fix = 'look at images and labels side by side; with random weights this is no wonder, and training decides'
     return Finding('frozen network against no network', 'warn', implication=so, fix=fix, **said)
 
@@ -305,15 +310,20 @@ def _beats_blind(bars, blind, task):
     by_luck = [*(o['value'] for o in bars if o['kind']=='dumb'), *(o['hi' if task.metric.higher else 'lo'] for o in blind if o['kind']=='dumb')]
     leaks = [b['name'] for b in trained if all(_clear_of(b, v, task) for v in by_luck)]
     name = 'frozen network against blind ones'
-    if leaks: return Finding(name, 'warn', implication=f'{leaks[0]}, which says nothing of the label, the network does better than always the same answer: something tells it the labels',
-        fix='look at the metric, at the order of rows and labels, and for groups on both sides of the split', **said)
+    if leaks:
+        so = f'{leaks[0]}, which says nothing of the label, the network does better than always the same answer: something tells it the labels'
+        return Finding(name, 'warn', implication=so,
+            fix='look at the metric, at the order of rows and labels, and for groups on both sides of the split', **said)
     if _clear_of(frozen, best['value'], task): return Finding(name, 'pass', **said)
-    return Finding(name, 'warn', implication='what the network sees brings no more than images that say nothing', fix='look at images and labels side by side; with random weights training decides', **said)
+    return Finding(name, 'warn', implication='what the network sees brings no more than images that say nothing',
+        fix='look at images and labels side by side; with random weights training decides', **said)
 
 def _set_before(bars, task):
     "How far it is to the benchmarks; nothing where none was set"
     frozen,given = _frozen_bar(bars),[b for b in bars if b['kind'] in ('figure','person','model')]
     if not given: return None
-    def where(b): return 'reached already' if _clear_of(frozen, b['hi'] if task.metric.higher else b['lo'], task) else f"{abs(b['value']-frozen['value']):.3g} away"
+    def there(b): return _clear_of(frozen, b['hi'] if task.metric.higher else b['lo'], task)
+    def where(b): return 'reached already' if there(b) else f"{abs(b['value']-frozen['value']):.3g} away"
     so = '; '.join(f"{b['name']}: {b['value']:.3g}, {where(b)}" for b in given)
-    return Finding('benchmarks', 'pass', frozen['value'], ', '.join(f"{b['value']:.3g}" for b in given), f'{so}. The test figure will be held against each', stage='baselines')
+    expected = ', '.join(f"{b['value']:.3g}" for b in given)
+    return Finding('benchmarks', 'pass', frozen['value'], expected, f'{so}. The test figure will be held against each', stage='baselines')

@@ -108,7 +108,9 @@ class Browser:
     def pages(self)->int: return max(1, -(-len(self.rows)//self.per_page))
     def here(self)->np.ndarray: return self.rows[self.page*self.per_page:(self.page+1)*self.per_page] # Row numbers of the open page
     def __len__(self): return len(self.rows)
-    def __repr__(self): return f"Browser: page {self.page+1:,} of {self.pages:,}, {plural(len(self), 'image')} of {len(self.source):,}; {plural(len(self.marks.df), 'image')} marked"
+    def __repr__(self):
+        n = plural(len(self), 'image')
+        return f"Browser: page {self.page+1:,} of {self.pages:,}, {n} of {len(self.source):,}; {plural(len(self.marks.df), 'image')} marked"
 
 # %% ../nbs/10c_browse.ipynb #059886bd
 @patch
@@ -122,7 +124,9 @@ def choose(self:Browser,
     up:bool=True # Whether the least comes first
 )->'Browser': # Itself, at the first page
     "Filter and sort"
-    for name,v,known in (('label',label,self.source.classes), ('split',split,set(self.df.split)), ('mark',mark,('any',*MARKS)), ('column',column,self.columns), ('sort',sort,('random',*self.columns))):
+    choices = dict(label=(label, self.source.classes), split=(split, set(self.df.split)), mark=(mark, ('any',*MARKS)),
+        column=(column, self.columns), sort=(sort, ('random',*self.columns)))
+    for name,(v,known) in choices.items():
         if v and v not in known: raise ValueError(f"browse: {name}={v!r} is none of {', '.join(map(str, list(known)[:12]))}")
     keep = np.ones(len(self.df), bool)
     if label: keep &= self._has(label)
@@ -239,15 +243,21 @@ def sheet(self:Browser,
     "The open page as a static contact sheet"
     cells = ''.join(_cell(self, int(r), side) for r in self.here()[:n])
     more = f', {plural(n, "image")} of which are here' if len(self.here())>n else ''
-    return f'<div data-cvr-static="{escape(self.key)}"><p>page {self.page+1:,} of {self.pages:,}, {plural(len(self), "image")}{more}</p><div style="display:flex;flex-wrap:wrap;gap:6px">{cells}</div></div>'
+    head = f'<p>page {self.page+1:,} of {self.pages:,}, {plural(len(self), "image")}{more}</p>'
+    return f'<div data-cvr-static="{escape(self.key)}">{head}<div style="display:flex;flex-wrap:wrap;gap:6px">{cells}</div></div>'
 
 def _cell(b, row, side):
     "A picture with its label and marks"
+    square = f'width:{side}px;height:{side}px'
     try: data = picture(b.paths[row], side, 75)
-    except ImageError as e: img = f'<div style="width:{side}px;height:{side}px;border:1px dashed #cf222e;color:#cf222e;font-size:10px" title="{escape(e.why)}">cannot be opened</div>'
-    else: img = f'<img alt="{escape(b.df.path[row])}" style="width:{side}px;height:{side}px;object-fit:contain" src="data:image/{"png" if data[:1]==bytes([137]) else "jpeg"};base64,{base64.b64encode(data).decode()}">'
+    except ImageError as e:
+        img = f'<div style="{square};border:1px dashed #cf222e;color:#cf222e;font-size:10px" title="{escape(e.why)}">cannot be opened</div>'
+    else:
+        url = f'data:image/{"png" if data[:1]==bytes([137]) else "jpeg"};base64,{base64.b64encode(data).decode()}'
+        img = f'<img alt="{escape(b.df.path[row])}" style="{square};object-fit:contain" src="{url}">'
     said = ', '.join(b.marks.of(b.ids[row]))
-    return f'<figure style="margin:0;width:{side}px">{img}<figcaption style="font-size:11px;overflow:hidden;white-space:nowrap">{escape(_text(b.df.label[row]))}{f"<br><b>{escape(said)}</b>" if said else ""}</figcaption></figure>'
+    text = escape(_text(b.df.label[row])) + (f'<br><b>{escape(said)}</b>' if said else '')
+    return f'<figure style="margin:0;width:{side}px">{img}<figcaption style="font-size:11px;overflow:hidden;white-space:nowrap">{text}</figcaption></figure>'
 
 def _text(v):
     "A cell of the table in a few characters"
@@ -287,7 +297,8 @@ def _fit(self:Browser, wide, high):
 @patch
 def _about(self:Browser):
     sides = [s for s in ('train','valid','test','unlabelled') if (self.df.split==s).any()]
-    return {'is': 'about', 'classes': list(self.source.classes), 'splits': sides, 'columns': self.columns, 'marks': MARKS, 'side': self.side, 'kind': self.source.kind}
+    return {'is': 'about', 'classes': list(self.source.classes), 'splits': sides, 'columns': self.columns, 'marks': MARKS,
+        'side': self.side, 'kind': self.source.kind}
 
 # %% ../nbs/10c_browse.ipynb #fd6b0d25
 @patch
@@ -300,7 +311,9 @@ def _row(self:Browser, r):
     "What the view knows of a row"
     by = self.view['sort'] if self.view['sort'] not in ('random','label') else self.view['column']
     held = self.marks.of(i := self.ids[r])
-    return dict(id=i, name=str(self.df.path[r]), label=_text(self.df.label[r]), value=_text(self.df[by][r]) if by and by!='label' else '', marks=list(held), right=held.get('wrong label', {}).get('label', ''))
+    value = _text(self.df[by][r]) if by and by!='label' else ''
+    right = held.get('wrong label', {}).get('label', '')
+    return dict(id=i, name=str(self.df.path[r]), label=_text(self.df.label[r]), value=value, marks=list(held), right=right)
 
 # %% ../nbs/10c_browse.ipynb #dbb9eba2
 @patch
@@ -313,7 +326,8 @@ def _page(self:Browser):
     "The open page: first its rows, then its pictures as they come"
     self.serial += 1
     rows = self.here()
-    yield {'is': 'page', 'serial': self.serial, 'page': self.page, 'pages': self.pages, 'total': len(self), 'view': self.view, 'rows': [self._row(int(r)) for r in rows], 'counts': self._counts()},[]
+    where = dict(serial=self.serial, page=self.page, pages=self.pages, total=len(self), view=self.view)
+    yield {'is': 'page', **where, 'rows': [self._row(int(r)) for r in rows], 'counts': self._counts()},[]
     for i,part in self.thumbs(rows):
         small = [bool(d) and d[:1]==bytes([137]) for d,_ in part]
         yield {'is': 'thumbs', 'serial': self.serial, 'at': list(range(i, i+len(part))), 'why': [w for _,w in part], 'small': small},[d for d,_ in part]

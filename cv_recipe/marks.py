@@ -34,7 +34,8 @@ def project_folder(
     res = (Path('cv_recipe_runs')/(root.name or 'images') if folder is None else Path(folder)).expanduser().absolute()
     table = source.lineage[:1] and source.lineage[0].startswith('from_df')
     inside = res.resolve().is_relative_to(root)
-    if inside and (not table or res.resolve() in {p.parent.resolve() for p in source.paths}): raise ValueError(f"{res} lies among the images, and would be read as some of them next time: give another folder=")
+    if inside and (not table or res.resolve() in {p.parent.resolve() for p in source.paths}):
+        raise ValueError(f"{res} lies among the images, and would be read as some of them next time: give another folder=")
     return res
 
 # %% ../nbs/10b_marks.ipynb #10863df8
@@ -121,7 +122,8 @@ def _label(self:Marks, text):
     "A label as text, if it is one of the classes"
     names = KINDS[self.source.kind].names
     label = KINDS[self.source.kind].parse(text, '|')
-    if (bad := names([label])-set(self.source.classes)): raise ValueError(f"{min(bad)!r} is none of the classes; there are {', '.join(self.source.classes[:12])}{' …' if len(self.source.classes)>12 else ''}")
+    if (bad := names([label])-set(self.source.classes)):
+        raise ValueError(f"{min(bad)!r} is none of the classes; there are {', '.join(self.source.classes[:12])}{' …' if len(self.source.classes)>12 else ''}")
     return KINDS[self.source.kind].text(label, '|')
 
 @patch
@@ -204,9 +206,12 @@ def _share(m, mark, ids, head):
 
 # %% ../nbs/10b_marks.ipynb #4d918951
 _SAYS = {
-    'wrong label': (.01, 'labels are wrong: scores are off by up to that much, and a model learns the mistakes', 'correct them: source.fix(**marks_fix(source)), and look further with label_audit'),
-    "can't tell": (.02, 'images can\'t be told by a person either: hardly any model will do better than the rest', 'leave them out of the score or report them apart; better cameras or more context would help more than training'),
-    'occluded or cut off': (.05, 'targets are hidden or cut off: the model has to learn from parts', 'augment by hiding parts (random erasing, patches), and look at the score on these images apart'),
+    'wrong label': (.01, 'labels are wrong: scores are off by up to that much, and a model learns the mistakes',
+        'correct them: source.fix(**marks_fix(source)), and look further with label_audit'),
+    "can't tell": (.02, 'images can\'t be told by a person either: hardly any model will do better than the rest',
+        'leave them out of the score or report them apart; better cameras or more context would help more than training'),
+    'occluded or cut off': (.05, 'targets are hidden or cut off: the model has to learn from parts',
+        'augment by hiding parts (random erasing, patches), and look at the score on these images apart'),
     'drop': (.01, 'images should not be there at all', 'drop them: source.fix(**marks_fix(source))')}
 
 def mark_findings(

@@ -1,6 +1,6 @@
 """What if a part is hidden, if it stands elsewhere, if the pieces are mixed, if it is small? Four curves, each with a verdict and what to do
 
-`questions` puts to a data set what the recipe tells a practitioner to ask of it: does it matter if a part of the image is hidden (`occlusion`), where the thing stands (`position`), are local features enough or is it the arrangement (`patches`), and how small may images be (`downsampling`). Each is an `Answer`: a curve, a word for what it shows beyond noise, and a `Finding` with what to do. A linear model is trained *and* tested on images that were changed alike, which says what there is to learn; the curve of a model that was trained on whole images stands beside it, which says how badly such a model would be surprised.
+`questions` puts to a data set what the recipe tells a practitioner to ask of it: does it matter if a part of the image is hidden (`occlusion`), where the thing stands (`position`), are local features enough or is it the arrangement (`patches`), and how small may images be (`downsampling`). Each is an `Answer`: a curve, a word for what it shows beyond noise, and a `Finding` with what to do. The stage `questions` asks them in their quick form where the recipe is given minutes. A linear model is trained *and* tested on images that were changed alike, which says what there is to learn; the curve of a model that was trained on whole images stands beside it, which says how badly such a model would be surprised.
 
 Docs: https://cv-recipe.github.io/cv_recipe/probes.html.md"""
 
@@ -9,7 +9,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/probes.html.md"""
 # %% auto #0
 __all__ = ['QUESTIONS', 'hide_parts', 'wander', 'shuffle_parts', 'shrink_to', 'small_view', 'frozen_eye', 'Asked', 'Curve',
            'level_curve', 'Answer', 'occlusion', 'mean_position', 'position', 'patches', 'downsampling', 'Answers',
-           'questions', 'question_figure']
+           'questions', 'question_figure', 'questions_stage']
 
 # %% ../nbs/22b_probes.ipynb #052500b1
 import time
@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .baselines import score_interval
+from .baselines import project_config, score_interval
 from .cache import cache_images
 from .core import Finding, Findings, derive_seed, pick_device, plural
 from .features import _embed, _frozen, _threads
 from .labels import Thumbnails, _Blocks, ridge_out_of_fold
-from .pipe import pick_weights, typical_side
+from .pipe import pick_weights, resolve, typical_side
 from .shortcut import Numbers, TooFew, _columns, _dealt, _predictions, _slim, hat_features, foretold
+from .stage import Project, Result, register_stage, section
 from .stats import Interval, bootstrap
 from .task import Task, task_for
 
@@ -177,7 +178,8 @@ def level_curve(
     def row(l, p, w):
         s = score_interval(task, p, t, asked.units, 200)
         k = Interval(1., 1., 1., len(t)) if p is own[0] else _drawn((p, own[0], prior, t), kept, asked.units)
-        return dict(level=l, score=s.value, lo=s.lo, hi=s.hi, kept=k.value, kept_lo=k.lo, kept_hi=k.hi, whole_trained=task.metric(w, t), whole_kept=kept(w, own[0], prior, t))
+        own_said = dict(level=l, score=s.value, lo=s.lo, hi=s.hi, kept=k.value, kept_lo=k.lo, kept_hi=k.hi)
+        return own_said | dict(whole_trained=task.metric(w, t), whole_kept=kept(w, own[0], prior, t))
     table = pd.DataFrame([row(*o) for o in zip(levels, own, whole)])
     at = {l: i for i,l in enumerate(levels)}
     def worse(a, b, whole_trained=False): return _drawn((own[at[a]], (whole if whole_trained else own)[at[b]], t), cost, asked.units)
@@ -199,8 +201,8 @@ class Answer:
 def _answer(c, word, said, fix, verdict='pass', value=None)->Answer:
     table = c.table.round(4)
     if not c.above:
-        why = f'on {plural(c.n, "image")} the features tell no more than chance ({c.metric} {c.table.score[0]:.3g}, chance {c.chance:.3g}): nothing can be asked of them'
-        return Answer(c, 'nothing to ask', Finding(c.name, 'skip', implication=why, stage='questions', evidence=table))
+        why = f'on {plural(c.n, "image")} the features tell no more than chance ({c.metric} {c.table.score[0]:.3g}, chance {c.chance:.3g})'
+        return Answer(c, 'nothing to ask', Finding(c.name, 'skip', implication=f'{why}: nothing can be asked of them', stage='questions', evidence=table))
     return Answer(c, word, Finding(c.name, verdict, word, '', f'of {plural(c.n, "image")}: {said}', fix, 'questions', table), value)
 
 def _at(c, level)->Any: return next(o for o in c.table.itertuples() if o.level==level)
@@ -215,12 +217,12 @@ def occlusion(
     o,q = _at(c, .75),_at(c, min((l for l in levels if l), key=lambda l: abs(l-.25)))
     word = 'spread out' if o.kept_lo>.7 else 'in one place' if o.kept_hi<.7 else 'in between'
     said = f'with {q.level:.0%} of the image hidden {_left(q)}, with three quarters {o.kept:.0%}: the evidence is {word}'
-    fix = dict([('spread out', 'training may erase up to a quarter of an image at random'), ('in between', 'training may erase small parts at random')]).get(word,
-        'mark images in which the thing is hidden or cut off when browsing; keep it whole in crops, and erase little')
+    fix = dict([('spread out', 'training may erase up to a quarter of an image at random'), ('in between', 'training may erase small parts at random')])
+    fix = fix.get(word, 'mark images in which the thing is hidden or cut off when browsing; keep it whole in crops, and erase little')
     off = c.worse(q.level, q.level, True)
     if off.lo>0 and q.whole_kept<.9*q.kept:
-        return _answer(c, word, f'{said}; a model that saw whole images alone keeps {q.whole_kept:.0%} where {q.level:.0%} is hidden, and one that was trained so {q.kept:.0%}',
-            f'if images in use may be partly hidden, train with random erasing; {fix}', 'warn')
+        more = f'a model that saw whole images alone keeps {q.whole_kept:.0%} where {q.level:.0%} is hidden, and one that was trained so {q.kept:.0%}'
+        return _answer(c, word, f'{said}; {more}', f'if images in use may be partly hidden, train with random erasing; {fix}', 'warn')
     return _answer(c, word, said, fix)
 
 # %% ../nbs/22b_probes.ipynb #793663d6
@@ -256,11 +258,15 @@ def position(
     c = level_curve(asked, 'position', wander, levels)
     o,alone = _at(c, 1),_by_position(asked, c)
     word = 'matters' if alone>=.5 or (o.kept_hi<.9 and c.worse(0, 1).lo>0) else 'does not matter' if o.kept_lo>.8 else 'unclear'
-    said = f'with the image anywhere on a canvas of twice its size {_left(o)}; the mean position of what stands out tells {max(0, alone):.0%} of the gain by itself'
-    fix = dict([('matters', 'frame all images alike, and train without shifts, random crops and flips'), ('does not matter', 'training may shift and crop at random')]).get(word, 'try random crops as one step, and measure them')
+    by_place = f'the mean position of what stands out tells {max(0, alone):.0%} of the gain by itself'
+    said = f'with the image anywhere on a canvas of twice its size {_left(o)}; {by_place}'
+    fix = dict([('matters', 'frame all images alike, and train without shifts, random crops and flips'),
+        ('does not matter', 'training may shift and crop at random')])
+    fix = fix.get(word, 'try random crops as one step, and measure them')
     off = c.worse(1, 1, True)
     if word!='matters' and off.lo>0 and o.whole_kept<.9*o.kept:
-        return _answer(c, word, f'{said}; a model that saw it in the middle alone keeps {o.whole_kept:.0%}', f'train with shifts or random crops, unless images in use are framed as these; {fix}', 'warn')
+        more = f'a model that saw it in the middle alone keeps {o.whole_kept:.0%}'
+        return _answer(c, word, f'{said}; {more}', f'train with shifts or random crops, unless images in use are framed as these; {fix}', 'warn')
     return _answer(c, word, said, fix)
 
 # %% ../nbs/22b_probes.ipynb #733f982d
@@ -272,8 +278,11 @@ def patches(
     c = level_curve(asked, 'local or global', shuffle_parts, levels)
     o = _at(c, 4)
     word = 'local' if o.kept_lo>.7 else 'global' if o.kept_hi<.4 else 'both'
-    said = f'with 4 x 4 tiles dealt anew {_left(o)}: ' + dict(local='texture and small parts are enough', both='parts tell something, and their arrangement more').get(word, 'it is the arrangement that tells')
-    fix = dict(local='cutting and mixing images (random crops, CutMix) keeps what matters', both='keep crops large').get(word, 'keep the whole image in sight: no small crops, no CutMix; a network whose last layers see all of it')
+    so = {'local': 'texture and small parts are enough', 'both': 'parts tell something, and their arrangement more',
+        'global': 'it is the arrangement that tells'}
+    said = f'with 4 x 4 tiles dealt anew {_left(o)}: {so[word]}'
+    fix = dict(local='cutting and mixing images (random crops, CutMix) keeps what matters', both='keep crops large')
+    fix = fix.get(word, 'keep the whole image in sight: no small crops, no CutMix; a network whose last layers see all of it')
     return _answer(c, word, said, fix)
 
 # %% ../nbs/22b_probes.ipynb #f8dc4e73
@@ -292,7 +301,8 @@ def downsampling(
     while fit+1<len(t) and cost[fit+1].lo<=0: fit += 1
     near = cost[fit if fit!=best else min(fit+1, len(t)-1)]
     size,noise = int(t.level[fit]),(near.hi-near.lo)/2
-    said = f'{size} pixels a side do as well as any, within {noise:.2g} of {c.metric}' + (f'; at {t.level[fit+1]} it is worse by {cost[fit+1].value:.2g} or so' if fit+1<len(t) else ', and no size that was tried is worse')
+    less = f'; at {t.level[fit+1]} it is worse by {cost[fit+1].value:.2g} or so' if fit+1<len(t) else ', and no size that was tried is worse'
+    said = f'{size} pixels a side do as well as any, within {noise:.2g} of {c.metric}{less}'
     fix = f'size={size} is enough to begin with' if fit else f'train at {size} or more; larger may be better still'
     return _answer(c, f'{size} pixels', said, fix, value=size)
 
@@ -405,3 +415,31 @@ def question_figure(
     return fig
 
 _AXIS = {'occlusion': 'share hidden', 'position': 'how far it wanders', 'local or global': 'tiles a side', 'downsampling': 'pixels a side'}
+
+# %% ../nbs/22b_probes.ipynb #d26fb455
+_MOST,_LEAST = 45.,9. # Seconds for all four; below the least they are not asked
+
+def _seconds_for(project)->float:
+    "Seconds for all questions; 0 where runs are counted in steps"
+    return 0. if project.deadline is None else min(_MOST, .1*project.left())
+
+def _not_asked(why, fix)->Result:
+    return Result(Findings([Finding('questions to the data', 'skip', implication=why, fix=f'{fix}, or call questions(source) yourself', stage='questions')]))
+
+@register_stage('questions', 'Questions to the data', 22.6, needs=('baselines',), cost=lambda p: 1.3*_seconds_for(p), optional=True)
+def questions_stage(project:Project)->Result:
+    "What if a part is hidden, stands elsewhere, is mixed, is small?"
+    seconds = _seconds_for(project)
+    if project.deadline is None:
+        return _not_asked('not asked: this run is counted in steps, and how many images can be asked is for the clock to say', 'give minutes instead')
+    if seconds<_LEAST: return _not_asked(f'not asked: {max(0, project.left()):.0f} s are left, and a tenth of that is too little', 'give more minutes')
+    c,w = resolve(project_config(project), project.source, project.folder, project.seed)
+    near = project.results.get('dups', {}).get('cluster', {})
+    groups = [near.get(i, -1) for i in project.source.df.id]
+    try: res = questions(project.source, None, w, None, True, seconds=seconds/len(QUESTIONS), task=project.task, groups=groups,
+        device=project.device, threads=project.threads, folder=project.cache, seed=project.seed)
+    except TooFew as e: return _not_asked(str(e), 'collect more images')
+    text = (f'Seen by {w.what} and as 8 x 8 pixels. Blue: trained and scored at that level, which is what there is to learn; '
+        'orange: trained on whole images; dotted: without looking.')
+    data = dict(words={o.curve.name: o.word for o in res}, size=res['downsampling'].value)
+    return Result(res.findings, [section('What is left as images are changed', question_figure(res), text)], data)

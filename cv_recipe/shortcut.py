@@ -247,7 +247,8 @@ def _dealt(source, views, groups, seed, k=5, least=30):
     "Rows, their units and their folds"
     rows = np.flatnonzero((source.df.split!='unlabelled').to_numpy() & np.logical_and.reduce([v.ok for v in views]))
     units = linked(source, groups)[rows]
-    if len(set(units))<least: raise TooFew(f"{plural(len(set(units)), 'image or group', 'images or groups')} that can be read: too few to tell what gives a label away; {least} at least")
+    if (n := len(set(units)))<least:
+        raise TooFew(f"{plural(n, 'image or group', 'images or groups')} that can be read: too few to tell what gives a label away; {least} at least")
     stratum = pd.factorize(KINDS[source.kind].stratum(source.df.label.iloc[rows]).astype(str), sort=True)[0]
     return rows,units,deal_folds(source.content.to_numpy()[rows], units, stratum, k, seed)
 
@@ -298,7 +299,8 @@ _ADVICE = {
     'image size': 'find out why images of one label are larger; bring all to one size before training, from sources as good as each other',
     'file type': 'save all files in one format, mode and quality, from the originals; if there are none, collect anew'}
 
-def _advice(what): return _ADVICE.get(what) or f'collect images in which {what.removeprefix("column ")} differs from what it usually is for the label, and score each of its values by itself'
+_ANY = 'collect images in which {} differs from what it usually is for the label, and score each of its values by itself'
+def _advice(what): return _ADVICE.get(what) or _ANY.format(what.removeprefix('column '))
 
 def shortcut_findings(
     found:Shortcuts, # From `shortcut_test`
@@ -325,14 +327,17 @@ def _shortcut_finding(o, found, trusted)->Finding:
     elif o.shortcut!='yes': more = f'{plural(found.n, "image")} are too few to be sure'
     else: more = 'but nothing pretrained has looked at the image, so that may be little'
     value,fix = float(o.share) if np.isfinite(o.share) else None,f'{_advice(o.what)}; if it is what the label means, nothing'
-    return Finding(f'shortcut: {o.what}', 'fail' if sure else 'warn', value, f'below {SHORTCUT} of the gain', f'{said}; {more}', fix, 'shortcut', found.table.round(4))
+    expected,verdict = f'below {SHORTCUT} of the gain','fail' if sure else 'warn'
+    return Finding(f'shortcut: {o.what}', verdict, value, expected, f'{said}; {more}', fix, 'shortcut', found.table.round(4))
 
 def _none_finding(t, found)->Finding:
     said = dict(stage='shortcut', evidence=t.round(4), expected=f'below {SHORTCUT} of the gain')
     if len(t)<3: return Finding('shortcuts', 'skip', implication='border, light and files are the same everywhere: there is nothing to ask', **said)
     o,bars = t.iloc[2],f'the image {t.score[0]:.3g}, chance {t.score[1]:.3g}'
-    if t.gain[0]<=0: return Finding('shortcuts', 'skip', implication=f'the image itself tells no more than chance ({found.metric}: {bars}), so there is nothing to compare with', **said)
-    return Finding('shortcuts', 'pass', float(o.share), implication=f'the most telling is {o.what}: {found.metric} {o.score:.3g} ({o.lo:.3g} to {o.hi:.3g}), {bars}', **said)
+    if t.gain[0]<=0:
+        return Finding('shortcuts', 'skip', implication=f'the image itself tells no more than chance ({found.metric}: {bars}), so there is nothing to compare with', **said)
+    so = f'the most telling is {o.what}: {found.metric} {o.score:.3g} ({o.lo:.3g} to {o.hi:.3g}), {bars}'
+    return Finding('shortcuts', 'pass', float(o.share), implication=so, **said)
 
 # %% ../nbs/22a_shortcut.ipynb #2b268ea5
 _ROWS,_SPARE = 2000,5. # Images at most; seconds for features that no other stage has made
@@ -355,7 +360,10 @@ def shortcut_stage(project:Project)->Result:
     try: res = shortcut_test(source, views, project.task, [near.get(i, -1) for i in source.df.id], project.cache, project.seed)
     except TooFew as e: return Result(Findings([Finding('shortcuts', 'skip', implication=str(e), stage='shortcut')]))
     left = '; '.join(f'{k}: {v}' for k,v in res.left.items())
-    said = f"{res.metric} out of fold on {plural(res.n, 'image')}, and the share of the image's gain over chance." + (f' Columns left out: {left}.' if left else '')
+    said = f"{res.metric} out of fold on {plural(res.n, 'image')}, and the share of the image's gain over chance."
+    if left: said += f' Columns left out: {left}.'
     parts = [section('What each alone tells', res.table.round(3), said)]
-    if len(res.visible): parts.append(section('What of the table the image shows', res.visible.round(3), 'That something can be seen does not make it a shortcut.'))
-    return Result(shortcut_findings(res, w.origin!='random'), parts, dict(shares={o.what: float(o.share) for o in res.table[2:].itertuples() if np.isfinite(o.share)}, found=res.found))
+    seen = 'That something can be seen does not make it a shortcut.'
+    if len(res.visible): parts.append(section('What of the table the image shows', res.visible.round(3), seen))
+    shares = {o.what: float(o.share) for o in res.table[2:].itertuples() if np.isfinite(o.share)}
+    return Result(shortcut_findings(res, w.origin!='random'), parts, dict(shares=shares, found=res.found))

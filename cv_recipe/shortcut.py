@@ -335,7 +335,8 @@ def _none_finding(t, found)->Finding:
     if len(t)<3: return Finding('shortcuts', 'skip', implication='border, light and files are the same everywhere: there is nothing to ask', **said)
     o,bars = t.iloc[2],f'the image {t.score[0]:.3g}, chance {t.score[1]:.3g}'
     if t.gain[0]<=0:
-        return Finding('shortcuts', 'skip', implication=f'the image itself tells no more than chance ({found.metric}: {bars}), so there is nothing to compare with', **said)
+        so = f'the image itself tells no more than chance ({found.metric}: {bars}), so there is nothing to compare with'
+        return Finding('shortcuts', 'skip', implication=so, **said)
     so = f'the most telling is {o.what}: {found.metric} {o.score:.3g} ({o.lo:.3g} to {o.hi:.3g}), {bars}'
     return Finding('shortcuts', 'pass', float(o.share), implication=so, **said)
 

@@ -7,7 +7,7 @@
     python bench/questions.py table questions.jsonl
 
 - `known`: drawn images in which the class is carried by position, by texture, by arrangement, by detail of one pixel, by nine marks, or by one mark where eight are covered on purpose; a frozen network looks. A line a question, kind and seed: what was said, and whether it is right
-- `fresh`: the same with other images, which were drawn after the thresholds had been fixed and run once: crosses and rings on clouds, checks against speckles, other sizes and seeds
+- `fresh`: the same with other images, which were drawn after the thresholds had been fixed and run once: crosses and rings on clouds, checks against speckles, other sizes and seeds. `fine` turned out to have an answer other than the one expected: stripes that end at the rim leave a bright column there when they are halved, which tells the class; `faded` is the same but for a pattern that fades towards the rim, drawn when that was known
 - `data`: all four questions to each set (`digits` needs no folder), with seconds; a line a question
 - `shortcut`: the set as it is; the same with a border whose brightness agrees with the label in nine images of ten; and with labels shuffled, a line every ten shuffles
 
@@ -64,6 +64,7 @@ def clouds(rng, s, amount=22):
     g = sum(layer(k) for k in (4,8,16))/3**.5
     return 120+amount*g[...,None]*rng.uniform(.7, 1.3, 3)+rng.normal(0, 6, (s,s,1))
 
+def rim(s): t = np.clip((np.arange(s)+.5)/12, 0, 1); w = np.sin(np.minimum(t, t[::-1])*np.pi/2)**2; return (w[:,None]*w)[...,None]
 def ring(k): d = np.hypot(*(np.indices((k,k))-(k-1)/2)); return ((d<k/2) & (d>k/4)).astype(float)
 def cross(k): a = np.zeros((k,k)); a[k//3:k-k//3] = 1; a[:,k//3:k-k//3] = 1; return a
 def checks(k, p): i,j = np.indices((k,k))//p; return np.where((i+j)%2, 1., -1.)
@@ -81,7 +82,7 @@ def drawn_fresh(kind, seed, n, s):
         if kind=='arrangement':
             p,q = 30*checks(s, 6),30*speckles(s, 6, rng)
             img += np.where(checks(s, s//2)<0, *((p,q) if c else (q,p)))[...,None]   # quarters: no tile of a sixteenth tells which is which
-        if kind=='fine': img = 120+rng.normal(0, 6, (s,s,3))+26*(checks(s, 1) if c else np.resize([1.,-1.], (s,s)))[...,None]*rng.choice([-1,1])
+        if kind in ('fine','faded'): img = 120+rng.normal(0, 6, (s,s,3))+26*(checks(s, 1) if c else np.resize([1.,-1.], (s,s)))[...,None]*rng.choice([-1,1])*(rim(s) if kind=='faded' else 1)
         if kind=='coarse': t = np.repeat([1.,-1.,-1.,1.], s//4)[None].repeat(s, 0); img += 45*(t if c else t.T)[...,None]
         if kind in ('spread','occluded'):
             k = s//6; places = [(i,j) for i in range(s//16, s-k, s//4) for j in range(s//16, s-k, s//4)]
@@ -95,9 +96,11 @@ def right(size):
 
 def known(a, lines):
     drawing,bench = (drawn_fresh, 'fresh') if a.bench=='fresh' else (drawn, 'known')
+    cases = right(a.size)
+    if bench=='fresh': cases['downsampling']['faded'] = cases['downsampling']['fine']
     eye,levels = frozen_eye(weights(a), 3, a.size, 'cpu', 1),dict(occlusion=(.25,.75), position=(0,1), patches=(1,4), downsampling=(a.size,a.size//2,a.size//4,a.size//8))
     for seed in range(a.seeds):
-        for q,kinds in right(a.size).items():
+        for q,kinds in cases.items():
             for kind,want in kinds.items():
                 def make():
                     x,y = drawing(kind, seed, a.n, a.size)

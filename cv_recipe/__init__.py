@@ -63,6 +63,7 @@
 - `cv_recipe.table`: What a csv or a DataFrame of labels says: columns, kinds of labels, splits, and what contradicts itself
 - `cv_recipe.task`: What a kind of label means: target, loss, activation, metric, decoding, and where training should begin
 - `cv_recipe.together`: Any two switches work together, or are refused with a reason: all rules on paper, all pairs in training
+- `cv_recipe.travel`: The same model elsewhere: as ONNX, as a fastai Learner, and with a card that says what it is
 - `cv_recipe.tta`: A network that is asked several times about one image, and answers once
 - `cv_recipe.verify`: One line on any fastai Learner: is anything broken, and what?
 - `cv_recipe.watch`: The rate lives in the call of `fit`, so a check before training can't see it: this one stands beside the training and looks on"""

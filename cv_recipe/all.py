@@ -70,6 +70,7 @@ from .climb import *
 from .loop import *
 from .report import *
 from .export import *
+from .travel import *
 from .final import *
 from .audit import *
 from .recipe import *

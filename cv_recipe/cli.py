@@ -1,6 +1,6 @@
 """`cv-recipe run photos/` and what goes with it
 
-`cv-recipe run [PATH]` turns a folder of images, or a csv of paths and labels, into a model and a report. `cv-recipe audit PATH` finds what is wrong with the images and their labels. `cv-recipe predict` uses a model, `cv-recipe ledger` shows what was tried, `cv-recipe report` writes the report anew. The functions behind them are those of the other rooms; here is only what belongs to a terminal.
+`cv-recipe run [PATH]` turns a folder of images, or a csv of paths and labels, into a model and a report. `cv-recipe audit PATH` finds what is wrong with the images and their labels. `cv-recipe predict` uses a model, `cv-recipe onnx` writes it as one file for other runtimes, `cv-recipe ledger` shows what was tried, `cv-recipe report` writes the report anew. The functions behind them are those of the other rooms; here is only what belongs to a terminal.
 
 Docs: https://cv-recipe.github.io/cv_recipe/cli.html.md"""
 
@@ -58,10 +58,14 @@ def _audit_args(p):
     _csv_args(p)
 
 def _predict_args(p):
-    p.add_argument('model', metavar='MODEL_DIR', help='the folder `model` of a run')
+    p.add_argument('model', metavar='MODEL_DIR', help='the folder `model` of a run, or an .onnx file of it')
     p.add_argument('paths', nargs='+', metavar='PATH', help='images, or folders of images')
     p.add_argument('--out', default='preds.csv', metavar='FILE', help='default preds.csv; a file of that name is moved aside')
     p.add_argument('--device', default='auto', metavar='NAME', help='cpu, cuda or mps; default the best there is')
+
+def _onnx_args(p):
+    p.add_argument('dir', metavar='DIR', help='the folder of a run, or the folder `model` in it')
+    p.add_argument('--out', metavar='FILE', help='default model.onnx beside the model')
 
 def _dir_arg(p): p.add_argument('dir', metavar='DIR', help='the folder of a run')
 
@@ -162,8 +166,9 @@ def predict(
     "A table of predictions"
     from cv_recipe.core import atomic_write, plural
     from cv_recipe.export import load
+    from cv_recipe.travel import load_onnx
     import pandas as pd
-    model = load(a.model, a.device)
+    model = load_onnx(a.model) if a.model.endswith('.onnx') else load(a.model, a.device)
     parts = [model.predict(p) for p in a.paths]
     df,failed = pd.concat(parts, ignore_index=True),[f for p in parts for f in p.attrs['failed']]
     out = Path(a.out).expanduser()
@@ -180,6 +185,15 @@ def _aside(path):
     while (to := path.with_name(f'{path.stem}.{k}{path.suffix}')).exists(): k += 1
     os.replace(path, to)
     return to.name
+
+def write_onnx(
+    a:argparse.Namespace # As the parser gives it
+)->int: # The exit code
+    "A model as one ONNX file"
+    from cv_recipe.travel import to_onnx
+    folder = Path(a.dir)/'model' if (Path(a.dir)/'model'/'model.json').exists() else a.dir
+    print(to_onnx(folder, a.out).absolute())
+    return 0
 
 def ledger(
     a:argparse.Namespace # As the parser gives it
@@ -203,7 +217,8 @@ def report(
 
 # %% ../nbs/80_cli.ipynb #24f7a750
 _VERBS = dict(run=(run, _run_args, 'turn images into a model and a report'), audit=(audit, _audit_args, 'find what is wrong with a data set'),
-    predict=(predict, _predict_args, 'predict images with a model'), ledger=(ledger, _dir_arg, 'show what was tried'), report=(report, _dir_arg, 'write the report anew'))
+    predict=(predict, _predict_args, 'predict images with a model'), onnx=(write_onnx, _onnx_args, 'write a model as one ONNX file'),
+    ledger=(ledger, _dir_arg, 'show what was tried'), report=(report, _dir_arg, 'write the report anew'))
 
 def parser()->argparse.ArgumentParser: # With all verbs
     "The command's arguments"

@@ -64,11 +64,13 @@ class Finding:
     stage:str='' # Which stage of the recipe says so
     evidence:Any=field(default=None, compare=False, repr=False) # A figure, a table, or rows
     fault:str='' # The fault it names, a word of a published list, where it names one
+    worth:float=0. # What mending it may bring, as a share of the metric's scale, measured or believed; 0 where nobody knows
 
     def __post_init__(self):
         if self.verdict not in VERDICTS: raise ValueError(f"finding {self.name!r}: verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")
         if self.verdict!='pass' and not self.implication: raise ValueError(f"finding {self.name!r}: a {self.verdict} says what it implies: give `implication`")
         if self.verdict in ('warn','fail') and not self.fix: raise ValueError(f"finding {self.name!r}: a {self.verdict} says what to do: give `fix`")
+        if not 0<=self.worth<=1: raise ValueError(f"finding {self.name!r}: worth={self.worth!r} is no share of the metric's scale: give 0 to 1")
 
 # %% ../nbs/00_core.ipynb #0deb4318
 def _show(v): return '' if v is None else f'{v:.4g}' if isinstance(v, (float, np.floating)) else str(v)

@@ -12,7 +12,7 @@ __all__ = ['CREATE_ARGS', 'save_model', 'Model', 'load']
 # %% ../nbs/72_export.ipynb #678d6de7
 import hashlib, io, json, math, os, re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,7 @@ class Model:
     versions:dict # Of what it was trained with
     notes:tuple=() # What a user should know, one line each
     tta:Any='none' # By which views it is asked, as `Config` has it
+    create:dict=field(default_factory=dict) # Arguments of `create_model`, as `save_model` was given them
 
     @property
     def classes(self)->tuple: return self.task.classes
@@ -256,7 +257,22 @@ def load(
     except OSError as e: raise ValueError(f"{folder}: can't be read ({e.strerror}): ask for the right to read it, or copy it again") from None
     net = _filled(_made(d, folder), _tensors(data, d, folder/d['file']), folder)
     net = net.requires_grad_(False).to(device, memory_format=torch.channels_last)
-    return Model(net, _task(d), _began(d), tuple(d['size']), d['resize'], d['channels'], device, d['info'], d['versions'], tuple(_notes(d)), d.get('tta', 'none'))
+    return replace(Model.described(d, folder), net=net, device=device)
+
+@patch(cls_method=True)
+def described(cls:Model,
+    d:dict, # As `save_model` writes it into model.json
+    where:str|Path # Who says so, for errors
+)->Model: # Without its network
+    "What model.json says, every field checked"
+    if not isinstance(d, dict) or d.get('format')!=_FORMAT or 'version' not in d: raise ValueError(f"{where}: describes no model of ours")
+    d = _checked(d, where)
+    return cls(None, _task(d), _began(d), tuple(d['size']), d['resize'], d['channels'], 'cpu', d['info'], d['versions'], tuple(_notes(d)), d.get('tta', 'none'), d['create'])
+
+@patch
+def asked(self:Model)->nn.Module: # Takes what `as_input` gives
+    "The network as it is asked: by all its views"
+    return _asking(self.net, self.tta)
 
 def _notes(d)->Iterator[str]:
     if d['opener']!=OPENER: yield f"trained on images as opener {d['opener']} opens them, and this is opener {OPENER}: pixels differ a little, so measure it again before you rely on it"
@@ -284,7 +300,7 @@ def probs(self:Model,
 def _raw(self:Model, part, n)->np.ndarray:
     "The raw outputs for at most `n` images, which go as `n`"
     full = np.concatenate([part, np.zeros((n-len(part), *part.shape[1:]), np.uint8)])
-    with torch.inference_mode(): return _asking(self.net, self.tta)(as_input(full, self.weights, self.device)).float().cpu().numpy()[:len(part)]
+    with torch.inference_mode(): return self.asked()(as_input(full, self.weights, self.device)).float().cpu().numpy()[:len(part)]
 
 # %% ../nbs/72_export.ipynb #d172e819
 def _below(folder)->tuple[list, list]:

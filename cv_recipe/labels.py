@@ -489,7 +489,7 @@ def _share_finding(audit):
     if s.weak: return Finding('label noise', 'skip', implication=f'this model is too weak to say: it agrees with {acc.value:.1%} of the labels, and anything from {s.share.lo:.1%} to {s.share.hi:.1%} of them could be wrong', stage='labels')
     how = f'{s.share.value:.1%} of labels wrong, {s.share.lo:.1%} to {s.share.hi:.1%} being possible; the model agrees with {acc.value:.1%}'
     if s.share.lo<.01: return Finding('label noise', 'pass', implication=how, **said)
-    return Finding('label noise', 'warn', implication=f'{how}: no score on these labels can be trusted beyond that', fix='look through the queue, above all its validation and test rows, and correct: review_csv, then source.fix(corrections=…)', **said)
+    return Finding('label noise', 'warn', implication=f'{how}: no score on these labels can be trusted beyond that', fix='look through the queue, above all its validation and test rows, and correct: review_csv, then source.fix(corrections=…)', worth=float(s.share.value), **said)
 
 # %% ../nbs/13_labels.ipynb #009ff61f
 def _queue_finding(audit):

@@ -93,7 +93,7 @@ def finding(self:Weights)->Finding:
     if self.origin!='random': return Finding(verdict='warn', implication=self.why, fix='put the old file back, or start a new project folder', **said)
     if not self.why: return Finding(verdict='pass', **said|dict(expected='random, as asked'))
     return Finding(verdict='warn', implication=f'{self.why}: the network starts from nothing, so it needs far more images, and features of it are nearly noise',
-        fix="run once with a network, or give a file: weights='mobilenetv2_100.safetensors'; a project that has settled on random ones takes weights='hub'", **said)
+        fix="run once with a network, or give a file: weights='mobilenetv2_100.safetensors'; a project that has settled on random ones takes weights='hub'", worth=.15, **said)
 
 # %% ../nbs/08_model.ipynb #3b2bb0a1
 _OFFLINE = 'CV_RECIPE_OFFLINE'

@@ -104,8 +104,12 @@ def more_data(
     text = f'{factor:g} times the training images ({round(factor*top):,}) would change {task.metric.name} by {_signed(gain, task)} [{_signed(ends[0], task)}, {_signed(ends[1], task)}]'
     said = dict(value=float(gain), expected='little, where images are not what is lacking', stage='regularize', evidence=growth_picture(curve, task, factor))
     sure = gains[0]>0 and gain>2*here.std(ddof=1)/math.sqrt(len(here))
-    if sure: return Finding('more images', 'warn', implication=text, fix='collect and label more: of the classes that are confused first', **said)
+    if sure: return Finding('more images', 'warn', implication=text, fix='collect and label more: of the classes that are confused first', worth=_share(gain, task), **said)
     return Finding('more images', 'pass', implication=f'{text}: not sure to be worth it', **said)
+
+def _share(gain, task):
+    "A gain as a share of the metric's scale: of its own where that is a rate, else unknown"
+    return float(min(1., gain)) if task.metric.higher else 0.
 
 def _signed(gain, task): return f'{gain if task.metric.higher else -gain:+.3f}'
 

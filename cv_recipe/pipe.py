@@ -354,14 +354,16 @@ class Build:
 def get_learner(
     dls:CacheLoaders, # From `get_dls`
     path:str|Path|None=None, # Where fastai may write; None is a folder of the cache
+    model:nn.Module|None=None, # A network that is there already; None makes the one of the config, begun as it says
     **kwargs:Any # For fastai's `Learner`, such as `cbs`
 )->Learner: # A fastai `Learner`; two groups, body and head
     "A fastai `Learner` as the config of `dls` says"
     c,w,task = dls.config,dls.weights,dls.task
-    model = create_model(w, task.n_out, c.channels, **create_args(c, w))
     targets = dls.train_ds.tls[1].tfms.fs[0].encoded[np.asarray(dls.train_ds.items)]
-    if c.init=='prior': set_bias(model, task.init_bias(targets))
-    if c.init=='probe': set_head(model, *_probed(dls, targets))
+    if model is None:
+        model = create_model(w, task.n_out, c.channels, **create_args(c, w))
+        if c.init=='prior': set_bias(model, task.init_bias(targets))
+        if c.init=='probe': set_head(model, *_probed(dls, targets))
     model = model.to(dls.device, memory_format=torch.channels_last if c.channels_last else torch.contiguous_format)
     _check_size(model, c)
     b = _built(dls, model, targets)

@@ -29,6 +29,7 @@ from .pipe import Config, create_args, pick_weights, run_model
 from .report import write_report
 from .runs import Ledger, versions
 from .stage import Project, Result, Stage, in_order, load_stages
+from .travel import model_card
 
 # %% ../nbs/78_recipe.ipynb #3626c4ee
 _MINE = ('report.html','summary.json','findings.json','project.json','weights.json','loop.json','stages','model')
@@ -258,6 +259,7 @@ def _finished(self:Recipe, project):
     atomic_write(self.folder/'summary.json', json.dumps(plain(summary), indent=1, ensure_ascii=False))
     self.state |= dict(status='done', now=None, done_at=time.time(), done_stages=[s.name for s in self.stages])
     self._save()
+    if (self.folder/'model'/'model.json').exists(): model_card(self.folder)
     return plain(summary)
 
 def _dumb(bars): return dict(zip(('baseline','baseline_what'), (bars[0]['value'], bars[0]['name']) if bars and bars[0]['kind']=='dumb' else (None, None)))

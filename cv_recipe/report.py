@@ -175,10 +175,14 @@ def _result(s:dict)->_Html:
 
 # %% ../nbs/70_report.ipynb #de8b4dc7
 def _all_findings(left:_Left)->list[dict]:
-    "Every finding with the title of its stage, the gravest first, weights before others of the same verdict"
+    "Every finding with the title of its stage, the gravest first, and of the same verdict what is worth most"
     order = dict(fail=0, warn=1)
     found = [dict(f, of=s.get('title') or s.get('name') or '') for s in left.stages for f in s.get('findings') or []]
-    return sorted(found, key=lambda f: (order.get(f.get('verdict'), 2), f.get('name')!='weights'))
+    return sorted(found, key=lambda f: (order.get(f.get('verdict'), 2), -_worth(f)))
+
+def _worth(f:dict)->float:
+    v = f.get('worth')
+    return v if isinstance(v, (int,float)) and 0<=v<=1 else 0.
 
 def _notices(left:_Left)->list[tuple[str,str]]:
     "(kind, line) of what must not be overlooked"
@@ -216,10 +220,11 @@ def _card(f:dict)->_Html:
     want = f" (expected {_num(f['expected'])})" if f.get('expected') not in ('', None) else ''
     value = f": {_num(f['value'])}{want}" if f.get('value') is not None else ''
     lines = [_tag('p', _tag('i', k), _Html(' '), f[o]) for k,o in (('So:', 'implication'), ('Do:', 'fix')) if f.get(o)]
+    if _worth(f)>=.005: lines.append(_tag('p', _tag('i', 'Worth:'), f" about {100*_worth(f):.0f} points of a scale of 100, as far as one can tell beforehand"))
     return _tag('article', _tag('h3', _badge(f.get('verdict')), _Html(' '), f.get('name'), value, _tag('small', f['of'])), *lines, _evidence(f), cls=f"card {f.get('verdict')}")
 
 def _fix_first(left:_Left)->_Html:
-    "The findings that failed or warn, gravest first"
+    "The findings that failed or warn, the gravest and the most worth first"
     found = _all_findings(left)
     bad = [f for f in found if f.get('verdict') in ('fail','warn')]
     if bad: return _Html(''.join(map(_card, bad)))

@@ -122,16 +122,46 @@ def paired_interval(
     return _t_interval((a-b).mean(), [_part(a-b)], len(a), conf, scale=max(abs(a).max(), abs(b).max()))
 
 # %% ../nbs/01_stats.ipynb #d9b65691
+def _inverse_trigamma(y)->float:
+    "Where the trigamma function is `y`"
+    from scipy.optimize import brentq
+    from scipy.special import polygamma
+    return float(np.exp(brentq(lambda t: np.log(polygamma(1, np.exp(t)))-np.log(y), -20, 40)))
+
+def _prior(var, e, df)->tuple[float,float]:
+    "Smyth's (2004) common variance and the degrees of freedom that it is worth, from variances and their logarithms without bias"
+    from scipy.special import digamma, polygamma
+    more = np.mean((e-e.mean())**2)*len(e)/(len(e)-1)-polygamma(1, df/2).mean() if len(e)>1 else 0.
+    if more<=0: return float((var*df).sum()/df.sum()),float('inf')
+    d0 = 2*_inverse_trigamma(more)
+    return float(np.exp(e.mean()+digamma(d0/2)-np.log(d0/2))),d0
+
+def _common_spread(var, df)->tuple[float,float,np.ndarray]:
+    "The prior of `_prior` from those that share it, and which do: not those that spread far more, at 5% over all; a variance of nothing says nothing of the others"
+    from scipy.special import digamma, fdtrc
+    from scipy.stats import median_abs_deviation
+    share,some = np.ones(len(var), bool),var>0
+    e = np.log(np.where(some, var, 1.))-digamma(df/2)+np.log(df/2)
+    near = some & (e<=np.median(e[some])+4*median_abs_deviation(e[some], scale='normal'))
+    s0,d0 = _prior(var[near], e[near], df[near])
+    share &= np.array([not fdtrc(d, min(d0, 1e6), v/s0)<.05/len(var) for v,d in zip(var, df)])
+    return *_prior(var[some&share], e[some&share], df[some&share]),share
+
+# %% ../nbs/01_stats.ipynb #75ddb0de
 def pooled_intervals(
     samples:Sequence, # A list of numbers for each thing that was tried, such as its gains over seeds
     conf:float=.95 # Confidence level
 )->list[Interval]: # Of the mean of each
-    "Student's intervals of several means, with one spread for all"
+    "Smyth's moderated t intervals of several means: each spread is drawn to the common one, the more so the less the spreads differ"
     vs = [_values(v, f'sample {i}') for i,v in enumerate(samples)]
     if not vs: return []
-    df = sum(len(v)-1 for v in vs)
-    var = sum(v.var(ddof=1)*(len(v)-1) for v in vs)/df
-    return [_t_interval(v.mean(), [(var/len(v), df)], len(v), conf, scale=max(abs(u).max() for u in vs)) for v in vs]
+    scale,var,df = max(abs(v).max() for v in vs),np.array([v.var(ddof=1) for v in vs]),np.array([len(v)-1 for v in vs])
+    var[var<=(1e-14*scale)**2] = 0
+    if not var.any(): return [_t_interval(0., [(0., 1)], 1, conf, scale)]
+    s0,d0,share = _common_spread(var, df)
+    d0 = np.where(share, min(d0, 1e9), 0.)
+    own,total = (var*df+s0*d0)/(df+d0),np.where(share, np.minimum(df+d0, df[share].sum()), df)
+    return [_t_interval(v.mean(), [(s/len(v), d)], len(v), conf, scale=scale) for v,s,d in zip(vs, own, total)]
 
 # %% ../nbs/01_stats.ipynb #d26e1ac8
 def _right(x, name)->np.ndarray:

@@ -1,6 +1,6 @@
 """`cv-recipe run photos/` and what goes with it
 
-`cv-recipe run [PATH]` turns a folder of images, or a csv of paths and labels, into a model and a report. `cv-recipe audit PATH` finds what is wrong with the images and their labels. `cv-recipe predict` uses a model, `cv-recipe onnx` writes it as one file for other runtimes, `cv-recipe ledger` shows what was tried, `cv-recipe report` writes the report anew. The functions behind them are those of the other rooms; here is only what belongs to a terminal.
+`cv-recipe run [PATH]` turns a folder of images, or a csv of paths and labels, into a model and a report. `cv-recipe audit PATH` finds what is wrong with the images and their labels. `cv-recipe predict` uses a model, `cv-recipe onnx` writes it as one file for other runtimes, `cv-recipe replay` does again what a run decided, without the clock, `cv-recipe ledger` shows what was tried, `cv-recipe report` writes the report anew. The functions behind them are those of the other rooms; here is only what belongs to a terminal.
 
 Docs: https://cv-recipe.github.io/cv_recipe/cli.html.md"""
 
@@ -63,6 +63,13 @@ def _predict_args(p):
     p.add_argument('--out', default='preds.csv', metavar='FILE', help='default preds.csv; a file of that name is moved aside')
     p.add_argument('--device', default='auto', metavar='NAME', help='cpu, cuda or mps; default the best there is')
 
+def _replay_args(p):
+    p.add_argument('dir', metavar='DIR', help='the folder of a run')
+    p.add_argument('--path', metavar='PATH', help='where its images are now; default where they were')
+    p.add_argument('--out', metavar='DIR', help='default DIR_replay')
+    p.add_argument('--threads', type=_count(1), metavar='N', help='CPU threads; default as in that run')
+    p.add_argument('--device', default='auto', metavar='NAME', help='cpu, cuda or mps; default the best there is')
+
 def _onnx_args(p):
     p.add_argument('dir', metavar='DIR', help='the folder of a run, or the folder `model` in it')
     p.add_argument('--out', metavar='FILE', help='default model.onnx beside the model')
@@ -98,13 +105,44 @@ def run(
     print(repr(source), *(f'  {o}' for o in source.notes), sep='\n', flush=True)
     from cv_recipe.recipe import Recipe
     steps = _DIGITS_STEPS if a.path is None and a.steps is None and a.minutes is None else a.steps
-    recipe = Recipe(source, _out(a, title), a.minutes, steps, a.seed, a.threads, a.device, a.until, title, _asked(a), lambda *o: print(*o, flush=True), began)
+    recipe = Recipe(source, _out(a, title), a.minutes, steps, a.seed, a.threads, a.device, a.until, title, _asked(a), _say, began, _opened(a))
     summary = _guarded(recipe)
     if summary is None: return 1
     print(_result_line(summary), (recipe.folder/'report.html').absolute(), sep='\n', flush=True)
     return 1 if a.strict and _failing(recipe.folder) else 0
 
 _DIGITS_STEPS = 450 # Of the run without a path: some nine passes over the digits for the first model, and twice as many steps for the loop
+
+def _say(*o): print(*o, flush=True)
+
+def _opened(a):
+    "How the data was opened, for `replay`"
+    keys = ('path_col','label_col','label_sep','split_col','group_col','kind','seed')
+    return {k: getattr(a, k) for k in keys} | dict(path=None if a.path is None else str(Path(a.path).expanduser().absolute()))
+
+def replay(
+    a:argparse.Namespace # As the parser gives it
+)->int: # The exit code
+    "What a run decided, done again without the clock"
+    import json
+    began,folder = time.monotonic()-time.process_time(),Path(a.dir).expanduser()
+    from cv_recipe.loop import decisions
+    from cv_recipe.recipe import Recipe
+    d = decisions(folder)
+    p = json.loads((folder/'project.json').read_text(encoding='utf-8'))
+    how,was = p['source'].get('data'),p['source'].get('fingerprint')
+    if how is None: raise ValueError(f"{folder}: it doesn't say where its images were: it is of an older cv_recipe, or was run from Python; run it once more, and that can be repeated")
+    source,title = _source(argparse.Namespace(**how | (dict(path=a.path) if a.path else {})))
+    if source.fingerprint!=was: raise ValueError(f"{how['path'] or 'the digits'}: these are not the images, labels and sides that {folder} was made from: give --path the place where those are")
+    asked = {k: v for k,v in p['asked'].items() if k not in ('minutes','steps','seed')}
+    out = Path(a.out).expanduser() if a.out else folder.with_name(f'{folder.resolve().name}_replay')
+    if out.resolve()==folder.resolve(): raise ValueError(f"{out} holds the run that is to be repeated: give --out another folder")
+    recipe = Recipe(source, out, None, d.pop('steps'), p['asked']['seed'], a.threads or p['threads'], a.device, None, f"{p['title']}, repeated", asked, _say, began, how, d)
+    summary = _guarded(recipe)
+    if summary is None: return 1
+    old = json.loads((folder/'summary.json').read_text(encoding='utf-8')) if (folder/'summary.json').exists() else {}
+    print(*([f'then: {_result_line(old)}'] if old else []), f'now:  {_result_line(summary)}', (recipe.folder/'report.html').absolute(), sep='\n')
+    return 0
 
 def _result_line(s):
     which = 'test' if s['test'] is not None else 'valid'
@@ -217,7 +255,7 @@ def report(
 
 # %% ../nbs/80_cli.ipynb #24f7a750
 _VERBS = dict(run=(run, _run_args, 'turn images into a model and a report'), audit=(audit, _audit_args, 'find what is wrong with a data set'),
-    predict=(predict, _predict_args, 'predict images with a model'), onnx=(write_onnx, _onnx_args, 'write a model as one ONNX file'),
+    predict=(predict, _predict_args, 'predict images with a model'), replay=(replay, _replay_args, 'do again what a run decided, without the clock'), onnx=(write_onnx, _onnx_args, 'write a model as one ONNX file'),
     ledger=(ledger, _dir_arg, 'show what was tried'), report=(report, _dir_arg, 'write the report anew'))
 
 def parser()->argparse.ArgumentParser: # With all verbs

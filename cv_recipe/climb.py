@@ -119,7 +119,7 @@ def climb(
     budget:float, # What may be spent
     least:float=.0005, # Expected gain below which nothing is worth the while
     told:Callable=lambda step: None, # Told each `Step`
-    follow:Iterable[str]=() # Names of moves that were decided before: tried first, in this order
+    follow:Iterable=() # What was decided before: moves as they were believed then, or names of moves; tried first, in this order
 )->Climb:
     "Try what promises most for its cost, and build on the best guess, until nothing promising fits"
     c,decided = Climb(start),iter(follow)
@@ -136,6 +136,7 @@ def climb(
 
 def _next(climb, moves, left, least, name):
     "The move to try, with what is known of it; or None, and why"
+    if isinstance(name, Move): return name,''
     if name is not None:
         m = next((m for m in moves if m.name==name), None)
         if m is None: raise ValueError(f"climb: {name!r} was decided before and is no move from here: there are {', '.join(m.name for m in moves) or 'none'}")

@@ -10,13 +10,14 @@ Docs: https://cv-recipe.github.io/cv_recipe/loop.html.md"""
 
 # %% auto #0
 __all__ = ['REGULAR', 'Ground', 'Mend', 'Node', 'longer_belief', 'size_belief', 'run_loop', 'loop_picture', 'loop_finding',
-           'config_of', 'overfit_stage', 'label_mends', 'loop_stage']
+           'config_of', 'overfit_stage', 'label_mends', 'loop_stage', 'decisions']
 
 # %% ../nbs/68_loop.ipynb #27451931
 import json, math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -237,7 +238,7 @@ def run_loop(
     start:Node, # The safe first model
     budget:float, # In seconds or steps
     told:Callable=lambda step: None, # Told each `Step`
-    follow:Iterable[str]=() # Names of moves that were decided before
+    follow:Iterable=() # Moves that were decided before, or their names
 )->Climb:
     "Try what promises most for its cost, one change at a time"
     spent = [0.]
@@ -361,7 +362,7 @@ def _ground(project, budget, cost):
     few = len(src.valid)<ENOUGH and budget>=25*cost
     facts = dict(mirror=bool(res['baselines'].get('flip', True)), rare=project.task.metric.name not in ('accuracy','top_5') and _uneven(src))
     left = (lambda: None) if by=='steps' else (lambda: max(5., project.left()-reserved(project)))
-    return Ground(src, project.ledger, project.task, project.seed, 5 if few else 0, by, label_mends(res.get('labels', {}), len(src.train)), facts, (res.get('overfit') or {}).get('length') or math.inf, left, _how(project))
+    return Ground(src, project.ledger, project.task, project.seed, project.decided.get('folds', 5 if few else 0), by, label_mends(res.get('labels', {}), len(src.train)), facts, (res.get('overfit') or {}).get('length') or math.inf, left, _how(project))
 
 def _uneven(source, times=3):
     if source.kind!='single': return False
@@ -376,13 +377,23 @@ def _start(g, project, run):
 
 # %% ../nbs/68_loop.ipynb #cca632dd
 def _decided(project):
-    "Names of the moves that were decided before, and what they did cost"
-    try: d = json.loads((project.folder/'loop.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): return [],0.
-    return [o['move'] for o in d['steps']],sum(o['cost'] for o in d['steps'])
+    "The moves that were decided before, here or in a run that is repeated, and what they did cost here"
+    d = dict(steps=[]) | _read_json(project.folder/'loop.json')
+    given = project.asked.get('weights') or 'auto'
+    def back(o): return Move(o['move'], (Config.from_dict(o['config'] | dict(weights='random' if o['config']['weights']=='random' else given)), tuple(o['mends'])), o['predicted'], o['unsure'], o['expected_cost'], o['why'])
+    return [back(o) for o in (project.decided['loop'] if project.decided else d['steps']) if 'config' in o],sum(o['cost'] for o in d['steps'])
+
+def _kept_config(project, config):
+    "The config of a move as plain values; weights are known by where they came from"
+    return config.to_dict() | dict(weights='random' if config.weights=='random' else 'as asked')
+
+def _made(project, s):
+    "Steps that a training of this move came to, which the clock may have cut"
+    ids = s.node.seen.runs
+    return max(int(project.ledger[i].metrics['steps']) for i in ids) if s.node.config==s.move.to[0] else s.move.to[0].steps
 
 def _written(project, climb_steps, why=''):
-    steps = [dict(move=s.move.name, on=s.start, why=s.move.why, predicted=s.move.prior, unsure=s.move.sd, observed=s.observed, noise=s.noise, gain=s.gain, kept=s.kept, cost=s.cost, runs=list(s.node.seen.runs)) for s in climb_steps]
+    steps = [dict(move=s.move.name, on=s.start, config=_kept_config(project, s.move.to[0]), mends=list(s.move.to[1]), made=_made(project, s), why=s.move.why, predicted=s.move.prior, unsure=s.move.sd, expected_cost=s.move.cost, observed=s.observed, noise=s.noise, gain=s.gain, kept=s.kept, cost=s.cost, runs=list(s.node.seen.runs)) for s in climb_steps]
     atomic_write(project.folder/'loop.json', json.dumps(plain(dict(steps=steps, why=why)), indent=1))
 
 def _loop_cost(project): return max(5., _left(project)) if project.asked.get('steps') is None and project.deadline else 60.
@@ -394,6 +405,7 @@ def loop_stage(project:Project)->Result:
     if not run.metrics['steps'] or 'loop' not in (project.stages or ('loop',)): return _nothing('no network has been trained to begin from')
     names,before = _decided(project)
     budget,cost = _left(project)+before*(project.asked.get('steps') is None),_cost_of(project, run)
+    if project.decided and not names: return _nothing('the run that is repeated tried nothing')
     if budget<1.3*cost and not names: return _nothing(f'{_amount(project, budget)} are left, and the first model took {_amount(project, cost)}: give more {"steps" if project.asked.get("steps") is not None else "minutes"}')
     g = _ground(project, budget, cost)
     done,state = [],dict(spent=0.)
@@ -401,7 +413,8 @@ def loop_stage(project:Project)->Result:
     def told(step): done.append(step); state['spent'] += step.cost; _written(project, done)
     start = _start(g, project, run)
     again = 6*start.cost if budget>=18*start.cost else 0.
-    c = run_loop(g, start, budget-again-(start.cost if g.folds else 0.), told, names)
+    c = run_loop(g, start, 0. if project.decided else budget-again-(start.cost if g.folds else 0.), told, names)
+    if project.decided: again,c.why = math.inf if project.decided['claimed'] else 0.,'all that was decided before has been done again'
     _written(project, c.steps, c.why)
     check = _confirm(g, c, project, start, budget, again)
     _ship(project, g, c, check, run)
@@ -412,10 +425,32 @@ def _amount(project, v): return f'{v:.0f} steps' if project.asked.get('steps') i
 def _nothing(why): return Result(Findings([Finding('the loop', 'skip', implication=why, stage='loop')]), data=dict(steps=[], why=why))
 
 # %% ../nbs/68_loop.ipynb #289c7be1
+def decisions(
+    folder:str|Path # Of a run that got as far as its first model
+)->dict: # Plain values, for `Project.decided`, and the training steps that it took in all
+    "What a run decided, to be done again"
+    folder = Path(folder).expanduser()
+    if not (folder/'ledger.db').exists(): raise ValueError(f"{folder}: no ledger lies here; give the folder of a run")
+    data = {d['name']: d['data'] for p in sorted((folder/'stages').glob('*.json')) for d in [json.loads(p.read_text(encoding='utf-8'))]}
+    first,ledger = data.get('finetune', {}).get('run'),Ledger(folder)
+    try:
+        if not first or not ledger[first].metrics['steps']: raise ValueError(f"{folder}: no network was trained here, so there is nothing to repeat")
+        r,df = ledger[first],ledger.runs()
+        total = sum(int(ledger[i].metrics.get('steps', 0)) for i in df.id[df.status=='done'])
+        loop = _read_json(folder/'loop.json').get('steps', [])
+        return dict(finetune=dict(r.config, steps=int(r.metrics['steps'])), loop=[dict(o, config=dict(o['config'], steps=o['made'])) for o in loop if 'config' in o],
+            folds=data.get('loop', {}).get('folds', 0), claimed=bool(data.get('loop', {}).get('claimed')), steps=max(1, total))
+    finally: ledger.close()
+
+def _read_json(path):
+    try: return json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError): return {}
+
+# %% ../nbs/68_loop.ipynb #9cf8dc8f
 def _confirm(g, c, project, start, budget, again):
     "The claim, if time was kept for it and is still there"
     need = 3*(start.cost+c.best.cost)
-    if c.at<0 or not again or (g.by=='seconds' and need>_left(project)) or (g.by=='steps' and need>budget-c.spent): return None
+    if c.at<0 or not again or again<math.inf and need>(_left(project) if g.by=='seconds' else budget-c.spent): return None
     return confirmed(c, lambda node, seed: g.judge(node.config, node.mends, seed, stage='confirm'), g.task)
 
 def _ship(project, g, c, check, run):

@@ -62,6 +62,8 @@ class Recipe:
     asked:dict=field(default_factory=dict) # Decisions: arch, weights, size
     say:Callable=print # Told what happens, a line at a time
     began:float|None=None # When the clock started, by `time.monotonic`; None is now
+    data:dict=field(default_factory=dict) # How the source was opened, for who repeats the run
+    again:dict=field(default_factory=dict) # What another run decided, from `decisions`, to be done again
 
     def __post_init__(self):
         self.folder,self.began = Path(self.folder),time.monotonic() if self.began is None else self.began
@@ -78,7 +80,7 @@ class Recipe:
         if not (self.source.df.split=='valid').any(): raise ValueError("there are no validation images, and decisions need some: split(valid=.2) deals anew")
 
     @property
-    def plan(self)->str: return stable_hash(self.source.fingerprint, self.seed, self.minutes, self.steps, sorted(self.asked.items()))
+    def plan(self)->str: return stable_hash(self.source.fingerprint, self.seed, self.minutes, self.steps, sorted(self.asked.items()), *([json.dumps(self.again, sort_keys=True)] if self.again else []))
 
 # %% ../nbs/78_recipe.ipynb #d50ce3e6
 @patch
@@ -102,7 +104,7 @@ def _opened(self:Recipe)->dict:
 def _about_source(self:Recipe)->dict:
     src = self.source
     counts = src.df.split.value_counts()
-    return dict(text=repr(src), kind=src.kind, classes=list(src.classes), counts={s: int(counts[s]) for s in ('train','valid','test','unlabelled') if s in counts},
+    return dict(data=self.data, fingerprint=src.fingerprint, text=repr(src), kind=src.kind, classes=list(src.classes), counts={s: int(counts[s]) for s in ('train','valid','test','unlabelled') if s in counts},
         notes=list(src.notes), n_skipped=len(src.skipped), skipped=src.skipped.head(200).to_dict('records'))
 
 @patch
@@ -218,7 +220,7 @@ def _run(self:Recipe):
         self.say('this was finished before: nothing is left to do')
         return summary
     deadline = None if self.minutes is None else self.began+60*self.minutes-self.state['used']-2
-    project = Project(self.folder, self.source, Ledger(self.folder), self.seed, self.threads, device, dict(self.asked, steps=self.steps), deadline, tick=self._tick, ship=self._ship, stages=tuple(s.name for s in self.stages))
+    project = Project(self.folder, self.source, Ledger(self.folder), self.seed, self.threads, device, dict(self.asked, steps=self.steps), deadline, tick=self._tick, ship=self._ship, stages=tuple(s.name for s in self.stages), decided=self.again)
     self._save()
     threads = torch.get_num_threads()
     try:

@@ -39,6 +39,7 @@ class Project:
     ship:Callable=lambda run, score, how, over='': None # Told of a run whose model is fit for use, unless there is a better one; in place of the run `over` whatever the scores
     cache:Path|None=None # Under which caches lie; None is the user's cache folder
     stages:tuple=() # Names of all that will be done, so that a stage may leave time to those after it
+    decided:dict=field(default_factory=dict) # By stage, what another run decided, to be done again: a config, a list of steps
 
     @property
     def task(self)->Any:

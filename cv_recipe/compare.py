@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from .bars import benchmark_bars
 from .core import Finding, plural, stable_hash
 from .pipe import Config, fit, recorded, resolve
 from .runs import Ledger, Run, config_dict
@@ -350,6 +351,7 @@ class Tree:
     "What was tried, each thing below what it was derived from"
     df:pd.DataFrame # A row a config: node, parent, depth, change, hypothesis, predicted, observed, verdict, score, seeds, runs
     metric:str # What was compared
+    bars:list=field(default_factory=list) # Benchmarks: what has been reached otherwise
 
 @patch
 def tree(self:Ledger,
@@ -365,7 +367,7 @@ def tree(self:Ledger,
         up = key.get(first[k].info['parent'])
         up = up if up!=k and up in rows else None
         rows[k] = dict(node=k, parent=up or '', depth=rows[up]['depth']+1 if up else 0, **_about(sum(seeds.values(), []), said[k], first.get(up), said.get(up), task), runs=sum(map(len, seeds.values())))
-    return Tree(pd.DataFrame(_ordered(rows), columns=_TREE), task.metric.name)
+    return Tree(pd.DataFrame(_ordered(rows), columns=_TREE), task.metric.name, benchmark_bars(self, task.metric.name))
 
 _TREE = ['node','parent','depth','change','hypothesis','predicted','observed','verdict','score','seeds','runs']
 
@@ -395,7 +397,8 @@ def __repr__(self:Tree):
     "A line a node"
     def outcome(r): return (f", predicted {number(r.predicted) or 'nothing'}, came {number(r.observed) or 'nothing'}" if r.parent else '') + (f': {r.verdict}' if r.verdict else '')
     def number(v, form='+.3f'): return '' if v is None or v!=v else format(v, form)
-    return '\n'.join(f"{'  '*r.depth}{r.change}: {number(r.score, '.3f') or 'no score'} ({plural(r.seeds, 'seed')})" + outcome(r) + (f' — {r.hypothesis}' if r.hypothesis else '') for r in self.df.itertuples())
+    bars = [f"to be reached, {b['name']}: {b['value']:.3f}" for b in self.bars]
+    return '\n'.join(bars+[f"{'  '*r.depth}{r.change}: {number(r.score, '.3f') or 'no score'} ({plural(r.seeds, 'seed')})" + outcome(r) + (f' — {r.hypothesis}' if r.hypothesis else '') for r in self.df.itertuples()])
 
 @patch
 def _repr_markdown_(self:Tree): return '```\n'+repr(self).replace('```', "'''")+'\n```'

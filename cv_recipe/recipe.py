@@ -26,7 +26,7 @@ from .core import Finding, Findings, atomic_write, pick_device, plain, plural, s
 from .export import save_model
 from .model import arch_tag, read_weights
 from .pipe import Config, create_args, pick_weights, run_model
-from .report import write_report
+from .report import gravest, write_report
 from .runs import Ledger, versions
 from .stage import Project, Result, Stage, in_order, load_stages
 from .travel import model_card
@@ -251,12 +251,12 @@ def _finished(self:Recipe, project):
     final,bars = res.get('final', {}),with_benchmarks(res.get('baselines', {}).get('bars', []), project.ledger, task.metric.name)
     w = pick_weights(self.asked.get('arch') or 'auto', self.asked.get('weights') or 'auto', self.folder, self.seed)
     model,late = self.state['model'] or {},[e['name'] for e in self.state['plan'] if e['status']=='skipped']
+    findings = [o for s in self.stages if (d := _read(self._file(s))) for o in d['findings']]
     summary = dict(metric=task.metric.name, higher=task.metric.higher, **{k: final.get(k) for k in ('test','test_lo','test_hi','n_test')}, valid=final.get('valid', model.get('score')),
         n_valid=final.get('n_valid', int((self.source.df.split=='valid').sum())), **_dumb(bars),
         seconds=round(time.monotonic()-self.began+self._before(), 1), seed=self.seed, threads=self.threads, n_test_looks=len(project.ledger.looks(self.source)),
         pretrained=w.origin!='random', weights=w.what, truncated=bool(late) or bool(res.get('finetune', {}).get('late')), test_metrics=final.get('test_metrics', {}),
-        bars=_shown(bars), model={k: model.get(k) for k in ('arch','size','run','how')})
-    findings = [o for s in self.stages if (d := _read(self._file(s))) for o in d['findings']]
+        bars=_shown(bars), model={k: model.get(k) for k in ('arch','size','run','how')}, fix_first=[o['name'] for o in gravest(findings) if o['verdict'] in ('fail','warn')])
     atomic_write(self.folder/'findings.json', json.dumps([{k: v for k,v in o.items() if k!='evidence_html'} for o in findings], indent=1, ensure_ascii=False))
     atomic_write(self.folder/'summary.json', json.dumps(plain(summary), indent=1, ensure_ascii=False))
     self.state |= dict(status='done', now=None, done_at=time.time(), done_stages=[s.name for s in self.stages])

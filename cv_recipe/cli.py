@@ -126,9 +126,9 @@ def replay(
     "What a run decided, done again without the clock"
     import json
     began,folder = time.monotonic()-time.process_time(),Path(a.dir).expanduser()
-    from cv_recipe.loop import decisions
+    from cv_recipe.loop import decided_in
     from cv_recipe.recipe import Recipe
-    d = decisions(folder)
+    d = decided_in(folder)
     p = json.loads((folder/'project.json').read_text(encoding='utf-8'))
     how,was = p['source'].get('data'),p['source'].get('fingerprint')
     if how is None: raise ValueError(f"{folder}: it doesn't say where its images were: it is of an older cv_recipe, or was run from Python; run it once more, and that can be repeated")

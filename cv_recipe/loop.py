@@ -10,7 +10,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/loop.html.md"""
 
 # %% auto #0
 __all__ = ['REGULAR', 'Ground', 'Mend', 'Node', 'longer_belief', 'size_belief', 'run_loop', 'loop_picture', 'loop_finding',
-           'config_of', 'overfit_stage', 'label_mends', 'loop_stage', 'decisions']
+           'config_of', 'overfit_stage', 'label_mends', 'loop_stage', 'decided_in']
 
 # %% ../nbs/68_loop.ipynb #27451931
 import json, math
@@ -425,7 +425,7 @@ def _amount(project, v): return f'{v:.0f} steps' if project.asked.get('steps') i
 def _nothing(why): return Result(Findings([Finding('the loop', 'skip', implication=why, stage='loop')]), data=dict(steps=[], why=why))
 
 # %% ../nbs/68_loop.ipynb #289c7be1
-def decisions(
+def decided_in(
     folder:str|Path # Of a run that got as far as its first model
 )->dict: # Plain values, for `Project.decided`, and the training steps that it took in all
     "What a run decided, to be done again"

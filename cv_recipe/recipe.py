@@ -63,7 +63,7 @@ class Recipe:
     say:Callable=print # Told what happens, a line at a time
     began:float|None=None # When the clock started, by `time.monotonic`; None is now
     data:dict=field(default_factory=dict) # How the source was opened, for who repeats the run
-    again:dict=field(default_factory=dict) # What another run decided, from `decisions`, to be done again
+    again:dict=field(default_factory=dict) # What another run decided, from `decided_in`, to be done again
 
     def __post_init__(self):
         self.folder,self.began = Path(self.folder),time.monotonic() if self.began is None else self.began

@@ -247,7 +247,7 @@ def mean_position(
 
 def _by_position(asked, c, bs=256)->float:
     "The share of the gain that the mean position alone reaches"
-    x = np.concatenate([mean_position(asked.images[i:i+bs]) for i in range(0, len(asked), bs)])
+    x = np.concatenate([mean_position(asked.images[i:i+bs])[:,:2] for i in range(0, len(asked), bs)])   # how far it spreads is its size, not its place
     h = np.concatenate([hat_features(o, 7) for o in x.T], 1)
     out = foretold(Numbers(h), np.arange(len(asked)), [_columns(asked.targets, asked.task)], asked.folds)[0]
     gain = asked.task.metric(_predictions(out, asked.task), asked.targets)-c.chance

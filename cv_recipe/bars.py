@@ -37,16 +37,15 @@ def benchmark(
     "Set a bar"
     task = task_for(source)
     metric = metric or task.metric.name
-    known = task.all_metrics.get(metric)
-    higher = higher if higher is not None else known.higher if known else True
-    at = score if isinstance(score, Interval) else Interval(float(score), math.nan, math.nan, 0)
-    if not name.strip(): raise ValueError("benchmark: give it a name, such as 'leaderboard, best of 312'")
+    if not str(name).strip(): raise ValueError("benchmark: give it a name, such as 'leaderboard, best of 312'")
+    higher = _way_up(task, metric, name) if higher is None else higher
+    at = score if isinstance(score, Interval) else Interval(_number(score, name), math.nan, math.nan, 0)
     if not math.isfinite(at.value): raise ValueError(f"benchmark {name!r}: {at.value} is no score")
     if metric in _RATES and not 0<=at.value<=1:
         guess = f'; is it {at.value/100:g}?' if 1<at.value<=100 else ''
         raise ValueError(f"benchmark {name!r}: {metric} is a share from 0 to 1, and not {at.value:g}{guess}")
     if whose not in _WHOSE: raise ValueError(f"benchmark {name!r}: whose={whose!r}: it is one of {', '.join(_WHOSE)}")
-    row = dict(name=name.strip(), value=at.value, lo=_or_none(at.lo), hi=_or_none(at.hi), n=at.n or None, metric=metric, higher=bool(higher),
+    row = dict(name=str(name).strip(), value=at.value, lo=_or_none(at.lo), hi=_or_none(at.hi), n=at.n or None, metric=metric, higher=bool(higher),
         whose=whose, cite=cite, source=source.fingerprint, notes=notes or {})
     own = Ledger(project_folder(source)) if ledger is None else ledger   # an empty ledger is falsy
     try: own._add('', 'benchmark', **row)
@@ -57,12 +56,23 @@ _WHOSE = ('figure','person','model')
 _RATES = ('accuracy','balanced_accuracy','macro_f1','macro_ap','multi_f1','exact_match')
 def _or_none(x): return float(x) if math.isfinite(x) else None
 
+def _number(score, name):
+    try: return float(score)
+    except (TypeError, ValueError): raise ValueError(f"benchmark {name!r}: {score!r} is no score; give a number, such as .985 for 98.5%") from None
+
+def _way_up(task, metric, name):
+    "Whether more is better, of a metric that the task or the library knows"
+    if (known := task.all_metrics.get(metric)): return known.higher
+    if metric in _RATES: return True
+    raise ValueError(f"benchmark {name!r}: metric {metric!r} is none of {', '.join(task.all_metrics)}; for another say higher=True or False")
+
 # %% ../nbs/21a_bars.ipynb #d7e49574
 def benchmarks(
     ledger:Ledger|str|Path, # A ledger, or the folder of one
     metric:str='' # Only those of this metric
 )->pd.DataFrame: # A row a bar, the best first: name, value, lo, hi, n, metric, higher, whose, cite, source
     "The bars that were set; of a name and a metric the last"
+    if not isinstance(ledger, Ledger) and not (Path(ledger)/'ledger.db').exists(): return pd.DataFrame(columns=_COLUMNS)
     own = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
     try: rows = {(o['name'], o['metric']): o for o in own._get("kind='benchmark'")}
     finally: own is ledger or own.close()

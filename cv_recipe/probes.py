@@ -206,6 +206,10 @@ def _answer(c, word, said, fix, verdict='pass', value=None)->Answer:
     return Answer(c, word, Finding(c.name, verdict, word, '', f'of {plural(c.n, "image")}: {said}', fix, 'questions', table), value)
 
 def _at(c, level)->Any: return next(o for o in c.table.itertuples() if o.level==level)
+def _holding(levels, *need):
+    "Levels, if those that decide are among them"
+    if (out := [l for l in need if l not in levels]): raise ValueError(f"levels={tuple(levels)}: {out[0]} decides and must be one of them")
+    return levels
 def _left(o)->str: return f'{o.kept:.0%} of the gain over chance is left ({o.kept_lo:.0%} to {o.kept_hi:.0%})'
 
 def occlusion(
@@ -213,7 +217,7 @@ def occlusion(
     levels:Sequence[float]=(0,.1,.25,.5,.75) # Shares of the area that are hidden; .75 decides
 )->Answer: # 'spread out', 'in between' or 'in one place'
     "Whether it matters that a part is hidden"
-    c = level_curve(asked, 'occlusion', hide_parts, (0, *(l for l in levels if l)))
+    c = level_curve(asked, 'occlusion', hide_parts, (0, *(l for l in _holding(levels, .75) if l)))
     o,q = _at(c, .75),_at(c, min((l for l in levels if l), key=lambda l: abs(l-.25)))
     word = 'spread out' if o.kept_lo>.7 else 'in one place' if o.kept_hi<.7 else 'in between'
     said = f'with {q.level:.0%} of the image hidden {_left(q)}, with three quarters {o.kept:.0%}: the evidence is {word}'
@@ -243,7 +247,7 @@ def mean_position(
 
 def _by_position(asked, c, bs=256)->float:
     "The share of the gain that the mean position alone reaches"
-    x = np.concatenate([mean_position(asked.images[i:i+bs]) for i in range(0, len(asked), bs)])
+    x = np.concatenate([mean_position(asked.images[i:i+bs])[:,:2] for i in range(0, len(asked), bs)])   # how far it spreads is its size, not its place
     h = np.concatenate([hat_features(o, 7) for o in x.T], 1)
     out = foretold(Numbers(h), np.arange(len(asked)), [_columns(asked.targets, asked.task)], asked.folds)[0]
     gain = asked.task.metric(_predictions(out, asked.task), asked.targets)-c.chance
@@ -255,7 +259,7 @@ def position(
     levels:Sequence[float]=(0,.33,.67,1) # How far the image wanders; 0 and 1 decide
 )->Answer: # 'matters', 'does not matter' or 'unclear'
     "Whether it matters where in the image things stand"
-    c = level_curve(asked, 'position', wander, levels)
+    c = level_curve(asked, 'position', wander, _holding(levels, 0, 1))
     o,alone = _at(c, 1),_by_position(asked, c)
     word = 'matters' if alone>=.5 or (o.kept_hi<.9 and c.worse(0, 1).lo>0) else 'does not matter' if o.kept_lo>.8 else 'unclear'
     by_place = f'the mean position of what stands out tells {max(0, alone):.0%} of the gain by itself'
@@ -275,7 +279,9 @@ def patches(
     levels:Sequence[int]=(1,2,4,8) # Tiles a side; 4 decides
 )->Answer: # 'local', 'both' or 'global'
     "Whether local features are enough, or the arrangement is needed"
-    c = level_curve(asked, 'local or global', shuffle_parts, levels)
+    if (bad := [l for l in levels if not 1<=l<=8 or asked.images.shape[1]%l]):
+        raise ValueError(f"levels={tuple(levels)}: images of {asked.images.shape[1]} pixels can't be cut into {bad[0]} tiles a side; give 1 to 8 that divide it")
+    c = level_curve(asked, 'local or global', shuffle_parts, _holding(levels, 1, 4))
     o = _at(c, 4)
     word = 'local' if o.kept_lo>.7 else 'global' if o.kept_hi<.4 else 'both'
     so = {'local': 'texture and small parts are enough', 'both': 'parts tell something, and their arrangement more',
@@ -355,10 +361,11 @@ def questions(
         s,levels = size or _seen_at(side, w, quick, q=='downsampling'),_levels(q, side, quick)
         eye = see or frozen_eye(w, 3, s, device, threads)
         src = source.where(source.df.split.isin(['train','valid']).to_numpy())
+        if not len(src): raise TooFew('no train or valid image here; the test images are not asked: split(valid=.2) deals anew')
         if len(src)>(most := 500 if quick else 2000): src = src.subset(n=most, seed=seed)
         each = seconds if seconds is not None else 45/len(ask) if quick else 90
-        first = cache_images(src.where(np.arange(len(src))<1), s, 'squish', 3, folder)
-        if first.rows[0]>=0: src = _affordable(src, .7*each/(len(levels)*_seconds_each(eye, first.take([0]))), seed)
+        first = cache_images(src.where(np.arange(len(src))<20), s, 'squish', 3, folder)
+        if (good := np.flatnonzero(first.rows>=0)).size: src = _affordable(src, .7*each/(len(levels)*_seconds_each(eye, first.take(good[:1]))), seed)
         res.append(_ask(q, src, s, levels, eye, task, groups, source, folder, seed))
     return res
 

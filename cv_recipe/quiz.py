@@ -89,6 +89,7 @@ class Quiz:
         self.session,self.marks = f'{time.time():.0f}',Marks(source, folder, self.person)
         self.keys = {} if source.kind=='regression' else answer_keys(source.classes)
         self.refresh()
+        for i in [i for i in self.skipped if i in self.labels and self._opens(i)]: self._write('readable', id=i)
 
 def _name(person):
     if not str(person).strip(): raise ValueError("quiz: say who answers: person='ann'")
@@ -109,15 +110,18 @@ def refresh(self:Quiz)->Quiz: # Itself
     "Read what was answered"
     self.rounds,self.plan,self.history,self.skipped = {0: {}},{0: self.ids},[],{}
     for o in self.journal.read():
-        if o.get('look')!=self.look: continue
+        if o.get('look')!=self.look or not _NEEDS.get(o.get('do'), {'?'})<=set(o): continue
         r,i = o.get('round', 0),o.get('id')
         if o['do']=='answer': self.rounds.setdefault(r, {})[i] = o; self.history.append((r, i))
         elif o['do']=='undo': self.rounds.get(r, {}).pop(i, None); self.history = [h for h in self.history if h!=(r, i)]
         elif o['do']=='again': self.plan[r] = [i for i in o['ids'] if i in self.labels]; self.rounds.setdefault(r, {})
         elif o['do']=='unreadable': self.skipped[i] = o.get('why', '')
+        elif o['do']=='readable': self.skipped.pop(i, None)
     self.history = [(r,i) for r,i in self.history if i in self.plan.get(r, ())]
     self.round = max(self.plan)
     return self
+
+_NEEDS = dict(answer={'id','said'}, undo={'id'}, again={'ids','round'}, unreadable={'id'}, readable={'id'}) # What a line must hold to count
 
 @patch
 def todo(self:Quiz)->list[str]: # Ids, the next one first
@@ -146,8 +150,13 @@ def image(self:Quiz,
     return open_image(self.paths[id], self.size, self.channels, self.resize)
 
 @patch
+def _opens(self:Quiz, id):
+    try: return self.image(id) is not None
+    except ImageError: return False
+
+@patch
 def _write(self:Quiz, do, **data):
-    self.journal.add(do=do, look=self.look, round=data.pop('round', self.round), **data)
+    self.journal.add(do=do, look=self.look, person=self.person, round=data.pop('round', self.round), **data)
     self.refresh()
 
 @patch
@@ -500,8 +509,10 @@ def people(
     for f in sorted((quiz.folder/'quiz').glob('*.jsonl')):
         other = object.__new__(Quiz)
         other.__dict__.update(quiz.__dict__, journal=Journal(f))
-        got = {i: o['said'] for i,o in other.refresh().rounds[0].items() if i in quiz.labels}
-        if got: res[f.stem] = got
+        first = other.refresh().rounds[0]
+        name = next((o['person'] for o in first.values() if o.get('person')), f.stem)
+        got = {i: o['said'] for i,o in first.items() if i in quiz.labels}
+        if got: res[f'{name} (person)' if name in ('id','path','label','what') else name] = got
     return res
 
 def people_table(
@@ -512,9 +523,9 @@ def people_table(
     df = quiz.source.df[['id','path','label']]
     df = df[df.id.isin({i for a in all_.values() for i in a})].reset_index(drop=True)
     label = [_word(l) for l in df.label]
-    for p,a in all_.items(): df[p] = [_word(a[i]) if i in a else '' for i in df.id]
-    said = df[list(all_)].to_numpy().tolist()
-    df['what'] = ['' if quiz.source.kind=='regression' else _what([s for s in row if s], l) for row,l in zip(said, label)]
+    said = [[_word(a[i]) for a in all_.values() if i in a] for i in df.id]
+    for p,a in all_.items(): df[p] = [(_word(a[i]) or '(none)') if i in a else '' for i in df.id]
+    df['what'] = ['' if quiz.source.kind=='regression' else _what(*o) for o in zip(said, label)]
     return df
 
 def _what(said, label):

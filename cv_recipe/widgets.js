@@ -148,7 +148,7 @@ function browse(model, box) {
 }
 
 function quiz(model, box) {
-  let about = null, q = null, typed = '', picked = new Set(), lit = 0, shown = 0, away = 0, left = 0, seenFull = false, value = null;
+  let about = null, q = null, waiting = null, typed = '', picked = new Set(), lit = 0, shown = 0, away = 0, left = 0, seenFull = false, value = null;
   const send = (what, more = {}) => model.send({ do: what, ...more });
   const root = frame(box, key), bar = el('div', 'cvr-bar'), prog = el('progress', '', '', { max: 1, value: 0 }), where = el('span', 'cvr-where'), stage = el('div', 'cvr-stage'), pic = el('img', '', '', { alt: 'which is it?', draggable: 'false' }),
     word = el('div', 'cvr-typed', '', { 'aria-live': 'polite' }), list = el('div', 'cvr-choices'), slide = el('input', 'cvr-slide', '', { type: 'range', 'aria-label': 'value' }), foot = el('div', 'cvr-foot'), help = el('div', 'cvr-help'), said = el('div', 'cvr-said', '', { role: 'status' }), end = el('div', 'cvr-end');
@@ -173,18 +173,18 @@ function quiz(model, box) {
     word.textContent = [...picked].join(' + ') + (picked.size && typed ? '  …  ' : '') + typed;
   }
   function ask(m, buffers) {
-    q = m; typed = ''; picked = new Set(); lit = 0; seenFull = false; end.replaceChildren(); stage.hidden = false; stage.classList.remove('wide'); value = null;
+    q = m; waiting = null; typed = ''; picked = new Set(); lit = 0; seenFull = false; end.replaceChildren(); stage.hidden = false; stage.classList.remove('wide'); value = null;
     prog.value = m.total ? m.done / m.total : 0; where.textContent = `${num(m.done)} of ${num(m.total)}` + (m.round ? ` · once more (${m.round})` : '');
     if (about.kind === 'regression') { slide.min = about.lo; slide.max = about.hi; slide.step = about.step; slide.value = (about.lo + about.hi) / 2; }
     root.dataset.serial = m.serial; root.dataset.done = m.done; root.dataset.marked = m.occluded ? '1' : '0'; said.textContent = m.occluded ? 'marked: occluded or cut off' : ''; shown = performance.now(); show(pic, buffers[0]); draw();
   }
   const seconds = () => Math.max(0, (performance.now() - shown - away) / 1000);
-  const give = text => { if (q) { send('answer', { id: q.id, said: text, seconds: seconds(), full: seenFull }); q = null; root.dataset.shown = ''; } };
+  const give = text => { if (q) { send('answer', { id: q.id, said: text, seconds: seconds(), full: seenFull }); waiting = q; q = null; root.dataset.shown = ''; } };
   const take = c => { if (!q) return; if (about.kind === 'multi') { picked.has(c) ? picked.delete(c) : picked.add(c); typed = ''; draw(); } else give(c); };
   const set = v => { value = Math.min(about.hi, Math.max(about.lo, +(+v).toPrecision(12))); slide.value = value; draw(); };
   slide.addEventListener('input', () => { typed = ''; set(slide.value); });
   function over(m) {
-    q = null; prog.value = 1; where.textContent = `${num(m.done)} of ${num(m.total)}`; stage.hidden = true; slide.hidden = true; root.dataset.done = m.done; root.dataset.serial = 'done'; draw(); end.replaceChildren(el('h4', '', m.title));
+    q = waiting = null; prog.value = 1; where.textContent = `${num(m.done)} of ${num(m.total)}`; stage.hidden = true; slide.hidden = true; root.dataset.done = m.done; root.dataset.serial = 'done'; draw(); end.replaceChildren(el('h4', '', m.title));
     const t = el('table'); for (const [a, b] of m.lines) { const r = el('tr'); r.append(el('th', '', a), el('td', '', b)); t.append(r); } end.append(t);
     if (m.again) { const b = el('button', '', `once more: ${m.again} of them, to see how far you agree with yourself`, { type: 'button' }); b.addEventListener('click', () => { send('again', { n: m.again }); root.focus({ preventScroll: true }); }); end.append(b); }
   }
@@ -224,7 +224,7 @@ function quiz(model, box) {
     else if (m.is === 'picture' && q && m.id === q.id) { stage.classList.toggle('wide', m.full); const keep = shown, lost = away; pic.addEventListener('load', () => { shown = keep; away = lost; }, { once: true }); show(pic, buffers[0]); }
     else if (m.is === 'occluded') { root.dataset.marked = m.on ? '1' : '0'; said.textContent = m.on ? 'marked: occluded or cut off' : ''; }
     else if (m.is === 'done') over(m);
-    else if (m.is === 'said') said.textContent = m.text;
+    else if (m.is === 'said') { said.textContent = m.text; if (waiting) { q = waiting; waiting = null; root.dataset.shown = q.serial; draw(); } }   // an answer that was refused: the image is still asked
   };
   return [hear, () => document.removeEventListener('visibilitychange', gone), root];
 }

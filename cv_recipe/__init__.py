@@ -28,6 +28,7 @@
 - `cv_recipe.heads`: How a map of features becomes one row, and what makes outputs of it: GeM and concat pooling, a hidden layer, ArcFace
 - `cv_recipe.images`: One opener for every file: the right way up, in 8 bits, at the size asked for, or one line that says why not
 - `cv_recipe.inside`: Gates on the network itself: what is frozen, what is dead, what mixes one image with another, and whether the input arrives at all
+- `cv_recipe.lab`: The recipe's notebooks beside your own data: each works on what the one before it has handed on
 - `cv_recipe.labels`: Which labels to look at first, and how many are wrong, if that can be told
 - `cv_recipe.layout`: What the names of folders say: splits, classes, masks, and what does not belong
 - `cv_recipe.learns`: Train a copy for a few steps, watch every weight, and most of what stops a network from learning gives itself away

@@ -1,6 +1,6 @@
 """`cv-recipe run photos/` and what goes with it
 
-`cv-recipe run [PATH]` turns a folder of images, or a csv of paths and labels, into a model and a report. `cv-recipe audit PATH` finds what is wrong with the images and their labels. `cv-recipe predict` uses a model, `cv-recipe onnx` writes it as one file for other runtimes, `cv-recipe replay` does again what a run decided, without the clock, `cv-recipe ledger` shows what was tried, `cv-recipe report` writes the report anew. The functions behind them are those of the other rooms; here is only what belongs to a terminal.
+`cv-recipe run [PATH]` turns a folder of images, or a csv of paths and labels, into a model and a report. `cv-recipe audit PATH` finds what is wrong with the images and their labels. `cv-recipe predict` uses a model, `cv-recipe onnx` writes it as one file for other runtimes, `cv-recipe replay` does again what a run decided, without the clock, `cv-recipe lab` lays the recipe's notebooks beside your images, `cv-recipe ledger` shows what was tried, `cv-recipe report` writes the report anew. The functions behind them are those of the other rooms; here is only what belongs to a terminal.
 
 Docs: https://cv-recipe.github.io/cv_recipe/cli.html.md"""
 
@@ -69,6 +69,18 @@ def _replay_args(p):
     p.add_argument('--out', metavar='DIR', help='default DIR_replay')
     p.add_argument('--threads', type=_count(1), metavar='N', help='CPU threads; default as in that run')
     p.add_argument('--device', default='auto', metavar='NAME', help='cpu, cuda or mps; default the best there is')
+
+def _lab_args(p):
+    p.add_argument('path', nargs='?', metavar='PATH', help='folder with a folder a class, or a csv; without it, handwritten digits that come along')
+    p.add_argument('--out', metavar='DIR', help='where the notebooks go; default cv_recipe_lab/NAME')
+    p.add_argument('--steps', type=_count(1), default=200, metavar='N', help='of a training that a notebook makes; default 200')
+    p.add_argument('--seed', type=_count(0 or -2**31), default=0, metavar='S', help='decides the split and all that is drawn; default 0')
+    for name,what in (('arch','a timm model'), ('weights',"a file, or 'hub', or 'random'")): p.add_argument(f'--{name}', metavar='NAME', help=what)
+    p.add_argument('--size', type=_count(1), metavar='PX', help='side of the images in training')
+    p.add_argument('--threads', type=_count(1), default=max(1, (os.cpu_count() or 2)//2), metavar='N', help='CPU threads; default half of the cores')
+    p.add_argument('--device', default='auto', metavar='NAME', help='cpu, cuda or mps; default the best there is')
+    p.add_argument('--no-open', action='store_true', help='only write the notebooks')
+    _csv_args(p)
 
 def _onnx_args(p):
     p.add_argument('dir', metavar='DIR', help='the folder of a run, or the folder `model` in it')
@@ -224,6 +236,32 @@ def _aside(path):
     os.replace(path, to)
     return to.name
 
+def lab(
+    a:argparse.Namespace # As the parser gives it
+)->int: # The exit code
+    "The recipe's notebooks, set to some images"
+    from cv_recipe.core import plural
+    from cv_recipe.lab import lay_out
+    source,title = _source(a)
+    if a.path is None: a.path = str(source.to_csv(_kept('digits.csv')))
+    how = {k: v for k,v in _opened(a).items() if v is not None}
+    out = _out(argparse.Namespace(out=a.out or Path('cv_recipe_lab')/title, path=a.path), title)
+    new,there = lay_out(out, how, {k: v for k,v in _asked(a).items() if k!='metric'}, a.seed, a.threads, a.device, a.steps)
+    print(f"{plural(len(new), 'notebook')} written{f', {len(there)} were there and stay as they are' if there else ''}\n{out.absolute()}")
+    return 0 if a.no_open else _in_jupyter(out)
+
+def _kept(name):
+    from cv_recipe.core import cache_dir
+    return cache_dir('lab')/name
+
+def _in_jupyter(folder):
+    "Open JupyterLab on this machine alone, if there is one and somebody sits in front of it"
+    from importlib.util import find_spec
+    if find_spec('jupyterlab') is None: print("open them in your notebook program, or: pip install jupyterlab"); return 0
+    if not sys.stdout.isatty(): return 0
+    import subprocess
+    return subprocess.run([sys.executable, '-m', 'jupyter', 'lab', '--ip=127.0.0.1', '1_look.ipynb'], cwd=folder).returncode
+
 def write_onnx(
     a:argparse.Namespace # As the parser gives it
 )->int: # The exit code
@@ -255,7 +293,8 @@ def report(
 
 # %% ../nbs/80_cli.ipynb #24f7a750
 _VERBS = dict(run=(run, _run_args, 'turn images into a model and a report'), audit=(audit, _audit_args, 'find what is wrong with a data set'),
-    predict=(predict, _predict_args, 'predict images with a model'), replay=(replay, _replay_args, 'do again what a run decided, without the clock'), onnx=(write_onnx, _onnx_args, 'write a model as one ONNX file'),
+    predict=(predict, _predict_args, 'predict images with a model'), replay=(replay, _replay_args, 'do again what a run decided, without the clock'),
+    lab=(lab, _lab_args, "lay the recipe's notebooks beside your data"), onnx=(write_onnx, _onnx_args, 'write a model as one ONNX file'),
     ledger=(ledger, _dir_arg, 'show what was tried'), report=(report, _dir_arg, 'write the report anew'))
 
 def parser()->argparse.ArgumentParser: # With all verbs

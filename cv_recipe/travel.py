@@ -1,6 +1,6 @@
 """The same model elsewhere: as ONNX, as a fastai Learner, and with a card that says what it is
 
-`to_onnx` writes the model of a folder as one file that takes the bytes of images and gives predictions: normalisation, network, views and softmax are all in the graph, and the file says itself what it is. Before it is written it is asked the same as the torch model. `load_onnx` asks it with onnxruntime by the same `predict`. `Model.to_learner` goes on with the network in fastai. `model_card` writes beside the model what it is, how good, on what, and where not to trust it.
+`to_onnx` writes the model of a folder as one file that takes the bytes of images and gives predictions: normalisation, network, views and softmax are all in the graph, and the file says itself what it is. Before it is written it is asked the same as the torch model. `load_onnx` asks it with onnxruntime by the same `Model.predict`. `Model.to_learner` goes on with the network in fastai. `model_card` writes beside the model what it is, how good, on what, and where not to trust it.
 
 Docs: https://cv-recipe.github.io/cv_recipe/travel.html.md"""
 

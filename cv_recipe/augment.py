@@ -208,8 +208,8 @@ def gradual(
     build:Any # What parts that act on training may change
 )->Gradual: # One a learner
     "The callback that turns augmentation, put there if there is none"
-    if not any(isinstance(o, Gradual) for o in build.cbs): build.cbs.append(Gradual())
-    return next(o for o in build.cbs if isinstance(o, Gradual))
+    if not any(hasattr(o, 'scales') for o in build.cbs): build.cbs.append(Gradual())
+    return next(o for o in build.cbs if hasattr(o, 'scales'))   # not by its class, which is another one once this module was loaded anew
 
 def ramped(
     done:float, # Share of training

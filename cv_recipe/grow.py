@@ -173,7 +173,7 @@ def grow(
     stages = grow_stages(sizes, full, share)
     _takes(build, stages[0][0])
     batches = [min(n, int(bs*(full/s)**2)) for s,_ in stages] if scale_bs else None
-    old = [o for o in build.cbs if isinstance(o, Gradual)]
+    old = [o for o in build.cbs if hasattr(o, 'scales')]
     for o in old: build.cbs.remove(o)
     build.cbs.append(Grow(stages, soften, batches, rate, [f for o in old for f in o.scales]))
 

@@ -93,9 +93,10 @@ class Marks:
         return self
 
     def _take(self, o):
-        if o.get('do')=='seen':
-            for i in o.get('ids', ()): self.seen.setdefault(i, []).append(o.get('within'))
-        elif o.get('do')=='mark' and o.get('mark') in MARKS:
+        ids,within = o.get('ids'),o.get('within')
+        if o.get('do')=='seen' and isinstance(ids, list) and (within is None or isinstance(within, dict)):
+            for i in ids: self.seen.setdefault(str(i), []).append(within)
+        elif o.get('do')=='mark' and o.get('mark') in MARKS and isinstance(o.get('id'), str):
             mine = self.said.setdefault(o['id'], {})
             if o.get('on'): mine[o['mark']] = {k: o.get(k) or '' for k in ('given','label','by')}
             else: mine.pop(o['mark'], None)

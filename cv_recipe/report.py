@@ -246,12 +246,13 @@ def _bars(left:_Left)->_Html:
     "Test result and baselines as bars on one scale, and the other metrics"
     s,m = left.summary,left.summary.get('metric')
     base = [(b.get('name'), b.get('value'), b.get('lo'), b.get('hi')) for b in s.get('bars') or []] or [(s.get('baseline_what'), s.get('baseline'), None, None)]
-    rows = [r for r in [('this model, test', s.get('test'), s.get('test_lo'), s.get('test_hi')), *base] if isinstance(r[1], (int,float)) and math.isfinite(r[1])]
+    own = ('this model, test', s.get('test'), s.get('test_lo'), s.get('test_hi')) if s.get('test') is not None else ('this model, validation', s.get('valid'), None, None)
+    rows = [r for r in [own, *base] if isinstance(r[1], (int,float)) and math.isfinite(r[1])]
     if not rows: return _Html('')
     all_ = [o for r in rows for o in r[1:] if o is not None]
     lo,hi = min(0, *all_, 0),max(all_)*1.05 if not _score(max(all_), m).endswith('%') else 1
     def at(v): return 100*(v-lo)/((hi-lo) or 1)
-    trs = [_tag('tr', _tag('th', n, scope='row'), _tag('td', _bar(v, l, h, at)), _tag('td', _score(v, m), cls='n'), cls='' if i else 'mine') for i,(n,v,l,h) in enumerate(rows)]
+    trs = [_tag('tr', _tag('th', n, scope='row'), _tag('td', _bar(v, l, h, at)), _tag('td', _score(v, m), cls='n'), cls='mine' if n==own[0] else '') for i,(n,v,l,h) in enumerate(rows)]
     less = ' Less is better.' if s.get('higher', True) is False else ''
     note = f"{_called(m).capitalize()}.{less}" + (' The thin line is the 95 % interval.' if any(r[2] is not None for r in rows) else '')
     more = [[_called(k), _score(v, k)] for k,v in (s.get('test_metrics') or {}).items()]

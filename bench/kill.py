@@ -36,8 +36,9 @@ def end(folder):
 
 def same(a, b, ra, rb):
     "What differs between two ends; ids of runs may"
-    plain = lambda e: json.dumps(e | dict(loop=[{k: v for k,v in s.items() if k!='runs'} for s in e['loop'] or []]), sort_keys=True)
-    res = [] if plain(a)==plain(b) else ['figures or decisions']
+    def loop(e): return [{k: v for k,v in s.items() if k!='runs'} for s in e['loop'] or []]
+    res = [f'{k}: {a["summary"].get(k)} and {b["summary"].get(k)}' for k in sorted({*a['summary'], *b['summary']}) if a['summary'].get(k)!=b['summary'].get(k)]
+    res += [k for k in ('how','tensors') if a[k]!=b[k]]+(['decisions'] if loop(a)!=loop(b) else [])
     if sorted(map(str, ra.values()))!=sorted(map(str, rb.values())): res.append('runs')
     return res
 
@@ -57,7 +58,7 @@ def main():
         while True:
             p = subprocess.Popen(command(csv, d/'killed', a.steps), env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             if len(moments)<a.kills:
-                try: p.wait(rng.uniform(.1, 1.)*took)
+                try: p.wait(rng.uniform(.1, .8)*took)
                 except subprocess.TimeoutExpired:
                     p.send_signal(signal.SIGKILL); p.wait()
                     moments.append((json.loads((d/'killed'/'project.json').read_text()).get('now') or {}).get('stage', '-') if (d/'killed'/'project.json').exists() else '-')
@@ -70,7 +71,7 @@ def main():
             assert p.returncode==0, p.stderr.read().decode()[-800:]
             if len(moments)>=a.kills: break
             print('it came to its end before all kills were made: a new folder', flush=True)
-            (d/'killed').rename(d/f'early{len(moments)}'); seen = {}
+            (d/'killed').rename(d/f'early{time.monotonic_ns()}'); seen = {}
         ra,rb = done(d/'whole'),done(d/'killed')
         row = dict(kills=len(moments), stages=moments, runs=len(ra), lost=lost, differs=same(end(d/'whole'), end(d/'killed'), ra, rb), seconds=round(took, 1), versions=versions())
         print(json.dumps(row)); a.out.open('a').write(json.dumps(row)+'\n')

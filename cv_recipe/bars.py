@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from .core import Finding, Findings
+from .core import Finding, Findings, plain
 from .marks import project_folder
 from .runs import Ledger
 from .stats import Interval
@@ -41,12 +41,14 @@ def benchmark(
     higher = _way_up(task, metric, name) if higher is None else higher
     at = score if isinstance(score, Interval) else Interval(_number(score, name), math.nan, math.nan, 0)
     if not math.isfinite(at.value): raise ValueError(f"benchmark {name!r}: {at.value} is no score")
+    if at.lo>at.value or at.value>at.hi: raise ValueError(f"benchmark {name!r}: {at.value:g} lies outside its own range, {at.lo:g} to {at.hi:g}")
+    if metric in _AMOUNTS and at.value<0: raise ValueError(f"benchmark {name!r}: {metric} can't be below 0, and is {at.value:g}")
     if metric in _RATES and not 0<=at.value<=1:
         guess = f'; is it {at.value/100:g}?' if 1<at.value<=100 else ''
         raise ValueError(f"benchmark {name!r}: {metric} is a share from 0 to 1, and not {at.value:g}{guess}")
     if whose not in _WHOSE: raise ValueError(f"benchmark {name!r}: whose={whose!r}: it is one of {', '.join(_WHOSE)}")
     row = dict(name=str(name).strip(), value=at.value, lo=_or_none(at.lo), hi=_or_none(at.hi), n=at.n or None, metric=metric, higher=bool(higher),
-        whose=whose, cite=cite, source=source.fingerprint, notes=notes or {})
+        whose=whose, cite=cite, source=source.fingerprint, notes=plain(notes or {}))
     own = Ledger(project_folder(source)) if ledger is None else ledger   # an empty ledger is falsy
     try: own._add('', 'benchmark', **row)
     finally: own is ledger or own.close()
@@ -54,10 +56,11 @@ def benchmark(
 
 _WHOSE = ('figure','person','model')
 _RATES = ('accuracy','balanced_accuracy','macro_f1','macro_ap','multi_f1','exact_match')
+_AMOUNTS = ('mae','log_loss')
 def _or_none(x): return float(x) if math.isfinite(x) else None
 
 def _number(score, name):
-    try: return float(score)
+    try: return float('' if isinstance(score, bool) else score)
     except (TypeError, ValueError): raise ValueError(f"benchmark {name!r}: {score!r} is no score; give a number, such as .985 for 98.5%") from None
 
 def _way_up(task, metric, name):
@@ -105,19 +108,20 @@ def with_benchmarks(
 def against_benchmarks(
     score:Interval, # Of the model
     ledger:Ledger, # With bars
-    metric:str='accuracy' # Of the score
+    metric:str='accuracy', # Of the score
+    source:Any=None # The `Source` of the score; None says nothing of that
 )->Findings: # A finding a bar
     "A score held against each bar"
     t = benchmarks(ledger, metric).rename(columns=dict(name='name_'))
-    return Findings(_against(score, r) for r in t.itertuples())
+    return Findings(_against(score, r, '' if source is None or r.source==source.fingerprint else ' (set on other images, or before these were changed)') for r in t.itertuples())
 
-def _against(score, r):
+def _against(score, r, other):
     lo,hi = _or_same(r.lo, r.value),_or_same(r.hi, r.value)
     above,below = (score.lo>hi, score.hi<lo) if r.higher else (score.hi<lo, score.lo>hi)
     said = dict(name=f'against {r.name_}', value=score.value, expected=f"{r.value:.4g}{'' if lo==hi else f' [{lo:.4g}, {hi:.4g}]'}", stage='bars')
-    if above: return Finding(verdict='pass', implication=f'better than {r.name_}', **said)
-    if not below: return Finding(verdict='pass', implication=f'no different from {r.name_}, as far as {score.n} images can tell', **said)
-    so = f'worse than {r.name_}: there is more in these images than the model gets out of them'
+    if above: return Finding(verdict='pass', implication=f'better than {r.name_}{other}', **said)
+    if not below: return Finding(verdict='pass', implication=f'no different from {r.name_}, as far as {score.n} images can tell{other}', **said)
+    so = f'worse than {r.name_}: there is more in these images than the model gets out of them{other}'
     return Finding(verdict='warn', implication=so, fix=_TO_DO.get(r.whose, _TO_DO['figure']), **said)
 
 _TO_DO = dict(person='look at what the person got right and the model wrong: the confusions of quiz and model, side by side',

@@ -194,7 +194,7 @@ def undo(self:Browser)->str|None: # The id of the image; None if there was nothi
     "Take back the last mark of this session"
     if not self._undo: return None
     id,mark,was = self._undo.pop()
-    self.marks.put(id, mark, was is not None, (was or {}).get('label', ''))
+    self.marks.put(id, mark, was is not None, (was or {}).get('label', ''), (was or {}).get('by'))
     return id
 
 @patch

@@ -49,16 +49,20 @@ class Journal:
     def add(self, **data)->dict: # What was written
         "Write a line, and see it safe on the disk"
         line = json.dumps(data := plain(data)|dict(at=round(time.time(), 3))).encode()
+        try: self._write(line)
+        except OSError as e: raise ValueError(f"{self.path}: nothing can be kept here ({e.strerror}): give another folder=") from None
+        return data
+
+    def _write(self, line):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, 'ab+') as f:
             if (n := f.seek(0, os.SEEK_END)): f.seek(n-1)
             torn = n and f.read(1)!=b'\n'   # a line that a kill cut short
             f.write(b'\n'*bool(torn)+line+b'\n'); f.flush(); os.fsync(f.fileno())
-        return data
 
     def read(self)->list[dict]: # In the order in which they were said
         "Every whole line; those that others wrote since are read now"
-        if not self.path.exists(): return self._lines
+        if not self.path.is_file(): return self._lines
         with open(self.path, 'rb') as f: f.seek(self._at); new = f.read()
         whole = new[:new.rfind(b'\n')+1]
         self._at += len(whole)
@@ -107,14 +111,15 @@ def put(self:Marks,
     id:str, # Of a row
     mark:str, # One of `MARKS`
     on:bool=True, # False takes it back
-    label:str='' # For 'wrong label': the right one, as text
+    label:str='', # For 'wrong label': the right one, as text
+    by:str|None=None # Who says so; None is this person
 )->None:
-    "Say that a mark holds of an image, or no longer does"
+    "Say that a mark holds of an image, or no longer does: the last word counts, whoever had it"
     if mark not in MARKS: raise ValueError(f"mark {mark!r} is none of {', '.join(MARKS)}")
     if id not in self.labels: raise ValueError(f"no image {id!r} here; ids are in source.df")
     if label and mark!='wrong label': raise ValueError(f"a label goes with 'wrong label', not with {mark!r}")
     if label and (new := self._label(label))==self.labels[id]: raise ValueError(f"{new!r} is the label it has")
-    row = dict(id=id, mark=mark, on=bool(on), given=self.labels[id], by=self.person, path=self._path(id))
+    row = dict(id=id, mark=mark, on=bool(on), given=self.labels[id], by=self.person if by is None else by, path=self._path(id))
     self.journal.add(do='mark', **row, **(dict(label=new) if label else {}))
     self.refresh()
 

@@ -152,6 +152,7 @@ class Curve:
     n:int # Images
     above:bool # Whether the first level is better than chance by more than noise
     worse:Callable # (level, level) -> Interval of what the second costs
+    share:Callable # Predictions of another model -> Interval of the share of the gain that it reaches
 
 def _signed(task): return 1 if task.metric.higher else -1
 
@@ -174,17 +175,18 @@ def level_curve(
     own = [_predictions(foretold(Numbers(v), np.arange(len(v)), [y], fold, _PENALTIES)[0], task) for v in views]
     whole = [_predictions(o, task) for o in _told_by_first(views, y, fold)]
     def kept(p, q, c, t): z = task.metric(c, t); return (task.metric(p, t)-z)/(task.metric(q, t)-z) if task.metric(q, t)!=z else 0.
+    def share(p): return _drawn((p, own[0], prior, t), kept, asked.units)
     def cost(p, q, t): return sign*(task.metric(p, t)-task.metric(q, t))
     def row(l, p, w):
         s = score_interval(task, p, t, asked.units, 200)
-        k = Interval(1., 1., 1., len(t)) if p is own[0] else _drawn((p, own[0], prior, t), kept, asked.units)
+        k = Interval(1., 1., 1., len(t)) if p is own[0] else share(p)
         own_said = dict(level=l, score=s.value, lo=s.lo, hi=s.hi, kept=k.value, kept_lo=k.lo, kept_hi=k.hi)
         return own_said | dict(whole_trained=task.metric(w, t), whole_kept=kept(w, own[0], prior, t))
     table = pd.DataFrame([row(*o) for o in zip(levels, own, whole)])
     at = {l: i for i,l in enumerate(levels)}
     def worse(a, b, whole_trained=False): return _drawn((own[at[a]], (whole if whole_trained else own)[at[b]], t), cost, asked.units)
     above = _drawn((own[0], prior, t), cost, asked.units).lo>0
-    return Curve(name, table, float(task.metric(prior, t)), task.metric.name, len(asked), bool(above), worse)
+    return Curve(name, table, float(task.metric(prior, t)), task.metric.name, len(asked), bool(above), worse, share)
 
 # %% ../nbs/22b_probes.ipynb #44fbb680
 @dataclass(frozen=True)
@@ -245,13 +247,12 @@ def mean_position(
         res += [m, np.sqrt(np.maximum(p@at**2-m**2, 0))]
     return np.stack([res[0],res[2],res[1],res[3]], 1)
 
-def _by_position(asked, c, bs=256)->float:
+def _by_position(asked, c, bs=256)->Interval:
     "The share of the gain that the mean position alone reaches"
     x = np.concatenate([mean_position(asked.images[i:i+bs])[:,:2] for i in range(0, len(asked), bs)])   # how far it spreads is its size, not its place
     h = np.concatenate([hat_features(o, 7) for o in x.T], 1)
     out = foretold(Numbers(h), np.arange(len(asked)), [_columns(asked.targets, asked.task)], asked.folds)[0]
-    gain = asked.task.metric(_predictions(out, asked.task), asked.targets)-c.chance
-    return float(gain/(c.table.score[0]-c.chance)) if c.table.score[0]!=c.chance else 0.
+    return c.share(_predictions(out, asked.task))
 
 # %% ../nbs/22b_probes.ipynb #fe5d73ff
 def position(
@@ -261,8 +262,8 @@ def position(
     "Whether it matters where in the image things stand"
     c = level_curve(asked, 'position', wander, _holding(levels, 0, 1))
     o,alone = _at(c, 1),_by_position(asked, c)
-    word = 'matters' if alone>=.5 or (o.kept_hi<.9 and c.worse(0, 1).lo>0) else 'does not matter' if o.kept_lo>.8 else 'unclear'
-    by_place = f'the mean position of what stands out tells {max(0, alone):.0%} of the gain by itself'
+    word = 'matters' if alone.lo>=.5 or (o.kept_hi<.9 and c.worse(0, 1).lo>0) else 'does not matter' if o.kept_lo>.8 and alone.value<.5 else 'unclear'
+    by_place = f'the mean position of what stands out tells {max(0, alone.value):.0%} of the gain by itself'
     said = f'with the image anywhere on a canvas of twice its size {_left(o)}; {by_place}'
     fix = dict([('matters', 'frame all images alike, and train without shifts, random crops and flips'),
         ('does not matter', 'training may shift and crop at random')])
@@ -298,6 +299,7 @@ def downsampling(
 )->Answer: # '48 pixels', and the number in `value`
     "How small images may be"
     top = asked.images.shape[1]
+    if levels is not None and (bad := [l for l in levels if l<1]): raise ValueError(f"levels={tuple(levels)}: an image has one pixel a side or more, not {bad[0]}")
     levels = [round(top*f) for f in (1,.7,.5,.35,.25,.18,.125)] if levels is None else sorted(levels, reverse=True)
     c = level_curve(asked, 'downsampling', lambda b,l,u: b if l==levels[0] else shrink_to(b, l), levels)
     t,sign = c.table,_signed(asked.task)

@@ -92,6 +92,10 @@ def meta_columns(
         else: good[c] = s.astype(float).to_numpy() if number else text.to_numpy(object)
     return good,out
 
+def _finer(source, column)->bool: # Whether each value of the column goes with one label only
+    given = source.df[column].astype(str).groupby(source.df.label.map(str)).unique()
+    return sum(len(o) for o in given)==source.df[column].astype(str).nunique()
+
 def _same(a, b): return len(set(zip(a, b)))==len(set(a))==len(set(b))
 def _numbers(v): return hat_features(v) if v.dtype!=object else word_features(v)
 
@@ -191,6 +195,7 @@ class Shortcuts:
     metric:str='' # In which the scores are
     best:float=1. # The best there is in it
     n:int=0 # Rows
+    finer:tuple=() # Columns of which each value goes with one label only
 
     @property
     def found(self)->list: return list(self.table.what[self.table.shortcut=='yes'])
@@ -240,7 +245,7 @@ def shortcut_test(
         sure = enough and _by_more_than_noise(task, preds[0], image, prior, t, units)
         lines.append(_line(k, score_interval(task, preds[0], t, units, 200)) | dict(shortcut='yes' if sure else 'perhaps' if enough else 'no'))
     best = task.metric(_predictions(y, task), t)
-    return Shortcuts(_judged(lines, sign, luck), _visible(names, goals, seen[1:]), meta_columns(source)[1], task.metric.name, best, len(rows))
+    return Shortcuts(_judged(lines, sign, luck), _visible(names, goals, seen[1:]), meta_columns(source)[1], task.metric.name, best, len(rows), tuple(c for c,v in meta_columns(source)[0].items() if v.dtype==object and _finer(source, c)))
 
 # %% ../nbs/22a_shortcut.ipynb #309d2ee9
 def _dealt(source, views, groups, seed, k=5, least=30):
@@ -323,12 +328,16 @@ def _shortcut_finding(o, found, trusted)->Finding:
     reach = f'{o.share:.0%} of what the whole image gains over chance' if np.isfinite(o.share) else 'more than the whole image does'
     said = f'{o.what} alone reaches {reach}: {found.metric} {o.score:.3g} ({o.lo:.3g} to {o.hi:.3g}), the image {image:.3g}, chance {chance:.3g}'
     sure = o.shortcut=='yes' and (trusted or o.gain>=.5*abs(found.best-chance))
-    if sure: more = 'a model may score well and never look at the thing itself, and fail where the two part'
+    nested = o.what.removeprefix('column ') in found.finer and o.what.startswith('column ')
+    if nested: more = 'each of its values goes with one label only, so it is a finer label, says what belongs together, or gives the label away'
+    elif sure: more = 'a model may score well and never look at the thing itself, and fail where the two part'
     elif o.shortcut!='yes': more = f'{plural(found.n, "image")} are too few to be sure'
     else: more = 'but nothing pretrained has looked at the image, so that may be little'
-    value,fix = float(o.share) if np.isfinite(o.share) else None,f'{_advice(o.what)}; if it is what the label means, nothing'
-    expected,verdict = f'below {SHORTCUT} of the gain','fail' if sure else 'warn'
+    value,fix = float(o.share) if np.isfinite(o.share) else None,_FINER if nested else f'{_advice(o.what)}; if it is what the label means, nothing'
+    expected,verdict = f'below {SHORTCUT} of the gain','fail' if sure and not nested else 'warn'
     return Finding(f'shortcut: {o.what}', verdict, value, expected, f'{said}; {more}', fix, 'shortcut', found.table.round(4))
+
+_FINER = 'if it is a finer label, leave the column out; if it says who or what was photographed, give it as group_col; if it says how, collect images of each label in every way'
 
 def _none_finding(t, found)->Finding:
     said = dict(stage='shortcut', evidence=t.round(4), expected=f'below {SHORTCUT} of the gain')

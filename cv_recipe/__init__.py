@@ -7,6 +7,7 @@
 - `cv_recipe.average`: The last steps jump around the place where they should end, and their mean lies in it
 - `cv_recipe.bars`: What others score on this: a leaderboard, a paper, the model in use, a person
 - `cv_recipe.baselines`: What does no model score, what does colour alone, what does a frozen network?
+- `cv_recipe.blend`: The models of all folds, asked together: nothing more is trained
 - `cv_recipe.browse`: Scroll through as many images as you can, a page at a time, and say what is wrong with them
 - `cv_recipe.cache`: Decode every image once, keep it as uint8 on disk, and take a batch with one gather
 - `cv_recipe.cards`: What each trick is believed to bring, what it was measured to bring, what it costs, and when to leave it

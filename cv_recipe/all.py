@@ -71,6 +71,7 @@ from .loop import *
 from .report import *
 from .export import *
 from .travel import *
+from .blend import *
 from .lab import *
 from .final import *
 from .audit import *

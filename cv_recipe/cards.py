@@ -113,7 +113,8 @@ for _c in (
     Card('decay_l2', dict(decay='coupled'), 'decay through the gradient, as Adam had it at first', -.3, .7, 1., 'in general', '52b_regular', dict(wd=.05)),
     Card('dropout', dict(dropout=.3), 'a share of features is left out in training', .1, .6, 1., 'there is too little capacity as it is', '52b_regular'),
     Card('drop_path', dict(drop_path=.1), 'a share of blocks is left out in training', .1, .6, 1., 'the network is shallow', '52b_regular'),
-    Card('max_norm', dict(max_norm=2.), 'rows of weights may not grow beyond a length', 0., .5, 1.05, 'a pretrained network has longer rows', '52b_regular'),
+    Card('max_norm', dict(max_norm=2.), 'rows of weights may not grow beyond a length', 0., .5, 1.05, 'a pretrained network has longer rows', '52b_regular',
+        when=lambda c,f: not f.get('pretrained', c.weights!='random'), needs='a network from scratch: the rows of a pretrained one are longer already'),
     Card('bf16', dict(precision='bf16'), 'half the bits of a number', 0., .3, .7, 'the machine has no fast bf16: then it is slower', '52c_precision', when=lambda c,f: not str(f.get('device', 'cuda')).startswith('cpu'), needs='a graphics card'),
     Card('channels_last', dict(channels_last=True), 'the channels of a pixel lie side by side', 0., .1, .9, 'never, for convolutions', '52c_precision', dict(channels_last=False)),
 ): register_card(_c)

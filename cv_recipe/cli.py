@@ -215,10 +215,10 @@ def predict(
 )->int: # The exit code
     "A table of predictions"
     from cv_recipe.core import atomic_write, plural
-    from cv_recipe.export import load
+    from cv_recipe.blend import load_any
     from cv_recipe.travel import load_onnx
     import pandas as pd
-    model = load_onnx(a.model) if a.model.endswith('.onnx') else load(a.model, a.device)
+    model = load_onnx(a.model) if a.model.endswith('.onnx') else load_any(a.model, a.device)
     parts = [model.predict(p) for p in a.paths]
     df,failed = pd.concat(parts, ignore_index=True),[f for p in parts for f in p.attrs['failed']]
     out = Path(a.out).expanduser()

@@ -21,11 +21,11 @@ import torch
 from fastcore.basics import patch
 
 from .bars import with_benchmarks
+from .blend import ship
 from .cache import file_lock
 from .core import Finding, Findings, atomic_write, pick_device, plain, plural, stable_hash
-from .export import save_model
 from .model import arch_tag, read_weights
-from .pipe import Config, create_args, pick_weights, run_model
+from .pipe import Config, pick_weights
 from .report import gravest, write_report
 from .runs import Ledger, versions
 from .stage import Project, Result, Stage, in_order, load_stages
@@ -130,9 +130,9 @@ def _ship(self:Recipe, run, score, how, over=''):
     loss = run.metrics.get('valid_loss', float('inf'))
     if best and best['run']==run.id and (self.folder/'model'/'model.json').exists(): return
     if best and best['run']!=over and not (task.metric.better(score, best['score']) or (score==best['score'] and loss<best['loss'])): return
-    (net,w),c = run_model(run, task),Config.from_dict(run.config)
-    info = dict(run=run.id, how=how, metric=task.metric.name, valid=score, seed=run.info['seed'], threads=run.info['threads'], source=self.source.fingerprint)
-    save_model(self.folder/'model', net, task, w, c.size, c.resize, c.channels, create_args(c, w), info, c.tta)
+    info = dict(how=how, metric=task.metric.name, valid=score, seed=run.info['seed'], threads=run.info['threads'], source=self.source.fingerprint)
+    ship(run, self.folder/'model', task, **info)
+    c = Config.from_dict(run.config)
     self.state['model'] = dict(run=run.id, score=score, loss=loss, how=how, arch=c.arch, size=c.size)
     self._save(report=False)
 

@@ -11,4 +11,5 @@ myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'attrs_inline'
 myst_heading_anchors = 6
 myst_heading_slug_func = 'nb2myst.slug'
 suppress_warnings = ['myst.header', 'config.cache']
+html_favicon = '_static/icon.svg'
 html_theme, html_static_path, html_css_files, html_extra_path = 'furo', ['_static'], ['nbdev.css'], ['_extra']

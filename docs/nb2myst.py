@@ -7,7 +7,13 @@ from nbdev.serve import proc_nbs
 TAGS = {('echo','false'): 'remove-input', ('output','false'): 'remove-output', ('include','false'): 'remove-cell',
         ('code-fold','true'): 'hide-input', ('code-fold','show'): 'hide-input'}
 
-CAPTIONS = [('tutorials|lab', 'Begin here'), ('0', 'Ground'), ('1', 'Look at the data'), ('2', 'Skeleton and gates'), ('5', 'Tricks'), ('6', 'Overfit, regularize, repeat'), ('7|8', 'Say it, ship it'), ('', 'All of it')]
+CAPTIONS = [('tutorials', 'Begin here'), ('lab', 'Beside your data'), ('0', 'Ground'), ('1', 'Look at the data'), ('2', 'Skeleton and gates'), ('5', 'Tricks'), ('6', 'Overfit, regularize, repeat'), ('7|8', 'Say it, ship it'), ('', 'All of it')]
+
+FIRST = ('start','own_data','debug_your_learner','competition','measured','coverage')   # the order of those that have no number
+
+def place(f):
+    "Where a page comes within its group"
+    return FIRST.index(f.stem) if f.stem in FIRST else len(FIRST),str(f)
 
 def caption(f):
     "Where a notebook stands in the contents"
@@ -58,7 +64,7 @@ def main():
     front = {f: yaml.safe_load(nb.cells.pop(0).source.strip().strip('-')) if nb.cells[0].cell_type=='raw' else {} for f,nb in nbs.items()}
     out = {f: f.with_name(front[f].get('output-file', f.name)).with_suffix('.ipynb') for f in nbs}
     extra = [p.relative_to(dest) for p in sorted(dest.rglob('*.md'))]
-    pages = {str(o.with_suffix('')): caption(f) for f,o in out.items() if str(o)!='index.ipynb'} | {str(o.with_suffix('')): CAPTIONS[-1][1] for o in extra}
+    pages = {str(o.with_suffix('')): caption(f) for f,o in sorted(out.items(), key=lambda o: place(o[0])) if str(o)!='index.ipynb'} | {str(o.with_suffix('')): CAPTIONS[-1][1] for o in extra}
     tocs = [f'```{{toctree}}\n:hidden:\n:caption: {c}\n\n'+'\n'.join(p for p,at in pages.items() if at==c)+'\n```' for _,c in CAPTIONS if c in pages.values()]
     for f,nb in nbs.items():
         up = '../'*len(f.parent.parts)

@@ -8,8 +8,8 @@ Docs: https://cv-recipe.github.io/cv_recipe/baselines.html.md"""
 
 # %% auto #0
 __all__ = ['score_interval', 'dumb_baselines', 'colour_histograms', 'colour_baseline', 'nearest_targets', 'tiny_images',
-           'tiny_baseline', 'near_baseline', 'blank_features', 'blind_baselines', 'mirror_test', 'mirror_finding',
-           'project_config', 'baselines_stage']
+           'tiny_baseline', 'near_baseline', 'blank_features', 'blind_baselines', 'mirror_test', 'may_mirror',
+           'mirror_finding', 'project_config', 'baselines_stage']
 
 # %% ../nbs/22_baselines.ipynb #41832f0e
 import time
@@ -227,17 +227,23 @@ def mirror_test(
 
 def _turned(batch, flip): return np.ascontiguousarray(batch[:,:,::-1]) if flip else batch
 
-def mirror_finding(
+def may_mirror(
     plain:Interval, # Score on the images as they are
     mirrored:Interval, # And mirrored
     higher:bool=True # Whether more is better
-)->Finding: # pass if mirroring costs nothing that can be seen
+)->bool: # True if mirroring costs nothing that can be seen
     "Whether training may mirror images"
     worse = (plain.value-mirrored.value) if higher else (mirrored.value-plain.value)
-    ok = worse<=max(.1*abs(plain.value), (plain.hi-plain.lo)/4)
-    return Finding('mirror images', 'pass' if ok else 'warn', mirrored.value, f'{plain.value:.3g} as they are', stage='baselines',
-        implication='' if ok else 'the frozen network takes mirrored images for something else: here left and right mean something',
-        fix='' if ok else 'nothing: augmentation leaves mirroring out')
+    return bool(worse<=max(.1*abs(plain.value), (plain.hi-plain.lo)/4))
+
+def mirror_finding(
+    plain:Interval, # As `may_mirror` takes them
+    mirrored:Interval, # Likewise
+    higher:bool=True # Likewise
+)->Finding: # It passes either way: whoever trains acts on it
+    "What follows for augmentation"
+    so = 'training may mirror images' if may_mirror(plain, mirrored, higher) else 'the frozen network takes mirrored images for something else: here left and right mean something, and training leaves mirroring out'
+    return Finding('mirror images', 'pass', mirrored.value, f'{plain.value:.3g} as they are', so, stage='baselines')
 
 # %% ../nbs/22_baselines.ipynb #5737e1b3
 def project_config(
@@ -261,12 +267,12 @@ def baselines_stage(project:Project)->Result:
     bars,blind = _measured(project, c, w, cache, run)
     _,(rows,valid) = _sides(source, task, cache.rows>=0)
     began = time.monotonic()
-    mirror = mirror_finding(*mirror_test(*run_model(run, task), cache, rows, valid, task, project.device), task.metric.higher)
+    seen = (*mirror_test(*run_model(run, task), cache, rows, valid, task, project.device), task.metric.higher)
     per_image = (time.monotonic()-began)/2/len(rows[::max(1, len(rows)//500)])
-    found = [w.finding, _unreadable(cache), _beats(bars, task), _beats_blind(bars, blind, task), _set_before(bars, task), mirror]
+    found = [w.finding, _unreadable(cache), _beats(bars, task), _beats_blind(bars, blind, task), _set_before(bars, task), mirror_finding(*seen)]
     about = 'Drawn labels, and the frozen network with a head that was fitted to images which say nothing: what chance looks like here.'
     parts = [section('Bars', _table(bars), f'{task.metric.name} on the validation images'), section('The same, blind', _table(blind), about)]
-    data = dict(bars=bars, blind=blind, run=run.id, flip=mirror.verdict=='pass', metric=task.metric.name, higher=task.metric.higher, size=c.size)
+    data = dict(bars=bars, blind=blind, run=run.id, flip=may_mirror(*seen), metric=task.metric.name, higher=task.metric.higher, size=c.size)
     return Result(Findings(o for o in found if o), parts, data | dict(per_image=per_image))
 
 def _measured(project, c, w, cache, run)->tuple[list,list]:

@@ -120,7 +120,7 @@ def fixed(what, config):
 def sides(what, base, card):
     "What a card starts from, and what it makes of that; nothing, and a line, where it can't be"
     start = base.but(**card.against)
-    if card.when and not card.when(start, dict(kind='single', any_way_up=True, pretrained=True)): return
+    if card.when and not any(card.when(start, dict(kind='single', any_way_up=True, pretrained=p)) for p in (True, False)): return   # not of such labels at all
     if callable(card.change): start = fixed(what, start)
     try: return fixed(what, start), fixed(what, card.child(start))
     except ValueError as e: print(f'{card.name} is not measured on {what}: {e}', file=sys.stderr)
@@ -150,10 +150,22 @@ def plan_default(k):
 
 # --- The table
 
+def asked_only(card): return isinstance(card.change, dict) and set(card.change)=={'tta'}   # it costs when it predicts
+
+def ranges(pairs, gains):
+    "Spreads are shared among cards that are compared with the same thing, and with nothing else: against a constant rate they are several times as wide"
+    from cv_recipe.stats import Interval, pooled_intervals
+    group = {n: (p[0][0]['config'], p[0][0]['rare']) for n,p in pairs.items()}
+    res = {}
+    for g in dict.fromkeys(group.values()):
+        names = [n for n in pairs if group[n]==g and any(gains[n])]
+        res |= dict(zip(names, pooled_intervals([gains[n] for n in names])))
+    return {n: res.get(n) or Interval(0., 0., 0., len(pairs[n])) for n in pairs}   # the same to the last digit on every seed
+
 def table(a):
     from cv_recipe.cards import CARDS
-    from cv_recipe.stats import pooled_intervals
     rows = [json.loads(l) for f in a.files for l in open(f)]
+    if len(codes := {(r['what'], r['code']) for r in rows})>len({r['what'] for r in rows}): print(f'lines of several states of the code: {sorted(codes)}; the last of a case counts', file=sys.stderr)
     errors = [r for r in rows if 'error' in r]
     out = []
     for what in sorted({r['what'] for r in rows}):
@@ -171,9 +183,10 @@ def table(a):
         metric = {n: 'balanced_accuracy' if CARDS[n].rare else 'accuracy' for n in pairs}
         gains = {n: [y[metric[n]]-x[metric[n]] for x,y in p] for n,p in pairs.items()}
         if not gains: continue
-        for (n,p),i in zip(pairs.items(), pooled_intervals(list(gains.values()))):
+        for n,i in ranges(pairs, gains).items():
+            p = pairs[n]
             cost = np.mean([y['seconds'] for _,y in p])/max(1e-9, np.mean([x['seconds'] for x,_ in p]))
-            out.append(dict(card=n, data=what, metric=metric[n], base=round(float(np.mean([x[metric[n]] for x,_ in p])), 4), gain=round(i.value, 4), lo=round(i.lo, 4), hi=round(i.hi, 4), seeds=len(p), rows=p[0][0]['rows'], cost=round(float(cost), 2)))
+            out.append(dict(card=n, data=what, metric=metric[n], base=round(float(np.mean([x[metric[n]] for x,_ in p])), 4), gain=round(i.value, 4), lo=round(i.lo, 4), hi=round(i.hi, 4), seeds=len(p), rows=p[0][0]['rows'], seconds=round(float(np.mean([y['seconds'] for _,y in p])), 1), cost=None if asked_only(CARDS[n]) else round(float(cost), 2)))
     df = pd.DataFrame(out)
     with pd.option_context('display.width', 200, 'display.max_rows', None): print(df.to_string(index=False))
     if errors: print(f'{len(errors)} runs failed:', *sorted({r['error'][:200] for r in errors}), sep='\n')

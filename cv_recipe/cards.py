@@ -167,7 +167,7 @@ def moves(
 def measured()->pd.DataFrame: # A row a card and data set; empty if nothing was measured
     "What the cards brought, as far as it was measured"
     f = files(__name__.rpartition('.')[0] or 'cv_recipe')/'measured.csv'
-    cols = ['card','data','metric','base','gain','lo','hi','seeds','rows','cost']
+    cols = ['card','data','metric','base','gain','lo','hi','seeds','rows','seconds','cost']
     return pd.read_csv(f.open()) if f.is_file() else pd.DataFrame(columns=cols)
 
 def card_table(
@@ -176,6 +176,9 @@ def card_table(
     "All cards, what was believed of them, and what was measured"
     df = pd.DataFrame([dict(card=c.name, believed=f'{c.prior:+.1f} ± {c.sd:.1f}', cost=c.cost, what=c.what, avoid=c.avoid) for c in CARDS.values()]).set_index('card')
     if not data: return df
-    m = measured().query('data==@data').set_index('card')
+    known = measured()
+    if data not in set(known.data): raise ValueError(f"card_table: nothing was measured on {data!r}; there are {', '.join(sorted(set(known.data))) or 'none'}")
+    m = known.query('data==@data').set_index('card')
     said = (100*m[['gain','lo','hi']]).round(1).apply(lambda r: f'{r.gain:+.1f} [{r.lo:+.1f}, {r.hi:+.1f}]', axis=1)
-    return df.assign(measured=said.reindex(df.index).fillna(''), time=m.cost.round(2).reindex(df.index))[['what','believed','measured','cost','time','avoid']]
+    time = m.apply(lambda r: f'{r.seconds:.0f} s' + ('' if r.cost!=r.cost else f' ({r.cost:.2f})'), axis=1)
+    return df.assign(measured=said.reindex(df.index).fillna('not measured'), time=time.reindex(df.index).fillna(''))[['what','believed','measured','cost','time','avoid']]

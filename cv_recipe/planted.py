@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from struct import pack
+from typing import Any
 from zlib import adler32, crc32
 
 import numpy as np
@@ -287,7 +288,7 @@ def _framed(img:np.ndarray, label:str)->np.ndarray:
     return res
 
 def planted_bytes(
-    row, # A row of `planted_truth`, as `itertuples` gives it
+    row:Any, # A row of `planted_truth`, as `itertuples` gives it
     seed:int=0 # The same as for `planted_truth`
 )->bytes: # The file's content
     "The content of one planted file; it depends on its row and the seed only"

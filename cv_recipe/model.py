@@ -244,7 +244,7 @@ def create_model(
     if sd: args |= dict(pretrained=True, pretrained_cfg_overlay=dict(state_dict=sd, num_classes=own, label_offset=0, source='', custom_load=False))
     with seeded(derive_seed(w.seed, 'model', w.arch, in_chans)): model = _created(w, args)
     with seeded(derive_seed(w.seed, 'head', w.arch, n_out)):
-        if own!=n_out: model.reset_classifier(n_out)
+        if own!=n_out: model.reset_classifier(n_out, **{k: v for k,v in kwargs.items() if k=='global_pool'})   # some timm go back to the mean otherwise
         for field,value in (parts or {}).items(): model = part(field, value)(model, n_out)
     if isinstance(getattr(model, 'pretrained_cfg', None), dict): model.pretrained_cfg.pop('state_dict', None)
     return model.eval()

@@ -11,7 +11,7 @@ DIR holds `cifar10/train` and `cifar10/test` (a folder a class), `trashnet` (lik
 
 All arms get the same rows for training and validation, the same network, weights and size, one thread and the same minutes on the clock; two may run side by side (`--part`), which is equally unfair to all. Test images are predicted after the clock has stopped, by none of them before.
 
-- ours: `cv-recipe run CSV --minutes M --size S --weights FILE`, nothing else said
+- ours: `cv-recipe run CSV --minutes M --size S --weights FILE --test 0`, nothing else said (its own test rows would be taken from those that the others train on)
 - fastai: `vision_learner` with `aug_transforms()`, `fine_tune` for as many epochs as fill the minutes; how long an epoch takes was measured before the clock started. From scratch: `fit_one_cycle` at 3e-3
 - timm: AdamW, weight decay .05, rate 5e-4 with warm-up and cosine, random resized crops from .35 and flips, RandAugment, label smoothing .1; images decoded beforehand; epochs as above
 - frozen: pooled features, logistic regression, its strength chosen on the validation rows
@@ -60,7 +60,7 @@ def ours(df, size, weights, seconds, seed, tmp):
     df[df.split!='test'].assign(path=df.path).to_csv(tmp/'rows.csv', index=False)
     began = time.monotonic()
     how = ['--weights', str(weights)] if weights else ['--weights', 'random', '--arch', ARCH]
-    out = subprocess.run([sys.executable, '-c', 'from cv_recipe.cli import main; raise SystemExit(main())', 'run', str(tmp/'rows.csv'), '--out', str(tmp/'out'), '--minutes', f'{seconds/60:g}', '--size', str(size), '--threads', '1', '--device', 'cpu', '--seed', str(seed), *how],
+    out = subprocess.run([sys.executable, '-c', 'from cv_recipe.cli import main; raise SystemExit(main())', 'run', str(tmp/'rows.csv'), '--out', str(tmp/'out'), '--minutes', f'{seconds/60:g}', '--size', str(size), '--test', '0', '--threads', '1', '--device', 'cpu', '--seed', str(seed), *how],
         env=os.environ | dict(CV_RECIPE_CACHE=str(tmp/'cache')), capture_output=True, text=True)
     took = time.monotonic()-began
     if out.returncode: raise SystemExit(out.stdout[-2000:]+out.stderr[-2000:])

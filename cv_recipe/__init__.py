@@ -52,7 +52,7 @@
 - `cv_recipe.quiz`: How well do you do it yourself? Timed answers by keys, at the size that the model sees
 - `cv_recipe.rates`: Layers near the images learn more slowly, and may join later
 - `cv_recipe.recipe`: All stages there are, in order, within the time given; stopped at any moment, and taken up again by the same call
-- `cv_recipe.regular`: Four ways to keep a network from learning its few images by heart
+- `cv_recipe.regular`: Six ways to keep a network from learning its few images by heart
 - `cv_recipe.report`: One HTML file that tells a manager in two minutes what came out, and an engineer in twenty why
 - `cv_recipe.runs`: A ledger of all that was tried: append-only, written by several processes, safe to kill at any moment
 - `cv_recipe.scan`: Read every file once, decode it once, and keep what later stages ask: a line of numbers and two thumbnails
@@ -70,4 +70,4 @@
 - `cv_recipe.verify`: One line on any fastai Learner: is anything broken, and what?
 - `cv_recipe.watch`: The rate lives in the call of `fit`, so a check before training can't see it: this one stands beside the training and looks on"""
 
-__version__ = "0.0.1"
+__version__ = "0.1.0"

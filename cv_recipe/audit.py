@@ -47,8 +47,9 @@ def audit_views(
     from cv_recipe.labels import thumbnails
     side = float(np.nanmedian(np.minimum(scanned.df.width, scanned.df.height)[scanned.ok])) if scanned.ok.any() else 0
     if weights.origin=='random': return [thumbnails(source, max(4, min(16, int(side))), 1 if (scanned.df.channels[scanned.ok]==1).all() else 3, folder)]
-    sizes = (160,224) if side<=64 else (min(224, weights.input_size),)
-    return [features(source, weights, size=s, resize='squish', device=device, threads=threads, folder=folder) for s in sizes]
+    return [features(source, weights, size=s, resize='squish', device=device, threads=threads, folder=folder) for s in _view_sizes(weights, side)]
+
+def _view_sizes(weights, side): return (160,224) if side<=64 else (min(224, weights.input_size),)
 
 # %% ../nbs/74_audit.ipynb #1b7e0e42
 @dataclass(frozen=True)
@@ -276,15 +277,27 @@ def _aside(out):
     for n in [*there, _MARK]: os.replace(out/n, out/'earlier'/str(k)/n)
 
 # %% ../nbs/74_audit.ipynb #1f1856d2
-@register_stage('labels', 'Label noise', 22.5, needs=('baselines',), cost=lambda p: 3+.006*len(p.source), optional=True)
+def _asking(project)->tuple[bool,float]:
+    "Whether a tenth of what is left pays for a look at the sizes of an audit, and the seconds of what is done"
+    from cv_recipe.pipe import typical_side
+    base,w,n = project.results['baselines'],_weights(project),int((project.source.df.split!='test').sum())
+    full = 0. if w.origin=='random' else base['per_image']*n*sum((s/base['size'])**2 for s in _view_sizes(w, typical_side(project.source)))
+    pays = full<=.1*project.left()
+    return pays,3+.003*n+(full if pays else 0.)
+
+def _weights(project):
+    from cv_recipe.pipe import pick_weights
+    return pick_weights(project.asked.get('arch') or 'auto', project.asked.get('weights') or 'auto', project.folder, project.seed)
+
+@register_stage('labels', 'Label noise', 22.5, needs=('baselines',), cost=lambda p: _asking(p)[1], optional=True)
 def labels_stage(project:Project)->Result:
     "The queue of labels to review, test rows left out"
+    from cv_recipe.features import features
     from cv_recipe.labels import label_audit, label_findings, review_sheet
-    from cv_recipe.pipe import pick_weights
-    src = project.source.where((project.source.df.split!='test').to_numpy())
-    w = pick_weights(project.asked.get('arch') or 'auto', project.asked.get('weights') or 'auto', project.folder, project.seed)
-    sc = scan(src, project.cache)
-    views = audit_views(src, w, sc, project.device, project.threads, project.cache)
+    src,w = project.source.where((project.source.df.split!='test').to_numpy()),_weights(project)
+    c = project.ledger[project.results['baselines']['run']].config
+    if _asking(project)[0]: views = audit_views(src, w, scan(src, project.cache), project.device, project.threads, project.cache)
+    else: views = [features(src, w, c['size'], c['resize'], c['channels'], device=project.device, threads=project.threads, folder=project.cache)]   # those of the baselines, at hand
     cluster = project.results.get('dups', {}).get('cluster', {})
     res = label_audit(src, views, groups=np.array([cluster.get(i, -1) for i in src.df.id]), seed=project.seed)
     parts = [section('The queue', review_sheet(res, src), 'The first labels to review, each with the images most like it: given label, and in brackets what the model would say.')] if len(res) else []

@@ -115,6 +115,8 @@ for _c in (
     Card('drop_path', dict(drop_path=.1), 'a share of blocks is left out in training', .1, .6, 1., 'the network is shallow', '52b_regular'),
     Card('max_norm', dict(max_norm=2.), 'rows of weights may not grow beyond a length', 0., .5, 1.05, 'a pretrained network has longer rows', '52b_regular',
         when=lambda c,f: not f.get('pretrained', c.weights!='random'), needs='a network from scratch: the rows of a pretrained one are longer already'),
+    Card('l1', dict(l1=.01), 'each step moves every weight a little towards 0, and small ones onto it', -.1, .6, 1.02, 'weights are to be few, or it costs more than it gives: in general', '52b_regular'),
+    Card('patience', dict(patience=3, schedule='constant'), 'training ends when validation gets no better', -.2, .8, .8, 'a schedule comes down by itself, and validation may turn again', '52b_regular', dict(schedule='constant')),
     Card('bf16', dict(precision='bf16'), 'half the bits of a number', 0., .3, .7, 'the machine has no fast bf16: then it is slower', '52c_precision', when=lambda c,f: not str(f.get('device', 'cuda')).startswith('cpu'), needs='a graphics card'),
     Card('channels_last', dict(channels_last=True), 'the channels of a pixel lie side by side', 0., .1, .9, 'never, for convolutions', '52c_precision', dict(channels_last=False)),
 ): register_card(_c)

@@ -43,11 +43,12 @@ def _check_create(create, where):
     def ok(v): return isinstance(v, (bool,int,float,str)) or isinstance(v, (list,tuple)) and all(isinstance(o, (int,float)) for o in v)
     def ours(k, v): return k=='parts' and isinstance(v, dict) and all(f in SWITCHES and SWITCHES[f].at=='model' and (isinstance(o, str) or isinstance(o, dict) and all(map(ok, o.values()))) for f,o in v.items())
     bad = next((k for k,v in create.items() if k not in CREATE_ARGS or not (ours(k, v) if k=='parts' else ok(v))), None)
+    if bad is None: bad = next((k for k,v in create.items() if k.endswith('_rate') and not (isinstance(v, (int,float)) and 0<=v<1)), None)
     if bad is None: return
-    why = f"give a plain value, not {type(create[bad]).__name__}" if bad in CREATE_ARGS else f"names that travel are {', '.join(sorted(CREATE_ARGS))}"
+    why = f"give a share from 0 up and below 1" if bad.endswith('_rate') else f"give a plain value, not {type(create[bad]).__name__}" if bad in CREATE_ARGS else f"names that travel are {', '.join(sorted(CREATE_ARGS))}"
     raise ValueError(f"{where}: create argument {bad!r} can't be kept: {why}")
 
-_FORMAT,_VERSION = 'cv_recipe model',1
+_FORMAT,_VERSION,_MOST = 'cv_recipe model',1,4096 # The last: pixels a side, so that no file asks for all memory
 
 def _description(task, weights, size, resize, channels, create, info, tta)->dict:
     "All of model.json but the name and the hash of the tensors"
@@ -88,7 +89,7 @@ def _checked(d, where, do='if it was damaged, copy the folder again; if not, ins
     if d['version']!=_VERSION: raise ValueError(f"{where}: is of format {str(d['version'])[:20]!r}, and this cv_recipe reads {_VERSION}: update cv_recipe")
     try:
         if (bad := next(_faults(d), None)): raise ValueError(bad)
-        target_size(d['size'], d['channels'], d['resize'])
+        if max(target_size(d['size'], d['channels'], d['resize']))>_MOST: raise ValueError(f"'size' {d['size']} is more than {_MOST} pixels a side")
         if _began(d).stats(d['channels'])!=(tuple(d['mean']), tuple(d['std'])): raise ValueError("'mean' and 'std' do not repeat with the channels")
     except (ValueError, TypeError, KeyError) as e: raise ValueError(f"{where}: {e}; {do}") from None
     _check_create(d['create'], where)
@@ -326,6 +327,7 @@ def _asked(images)->tuple[Iterable, int|None, list]:
         if not images: raise ValueError(f"{path}: no images among {plural(len(side), 'file')}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     else: side = []
     if isinstance(images, (bytes,Image.Image)) or isinstance(images, np.ndarray) and images.ndim<4 and images.dtype.kind in 'biuf': images = [images]
+    if isinstance(images, torch.Tensor): raise ValueError("a tensor is no image: give pixels as they were before normalisation, an array of uint8 of height x width x channels")
     if not isinstance(images, Iterable): raise ValueError(f"{type(images).__name__}: can't be asked about; give a path, a folder, arrays of uint8 or Pillow images")
     named = ((os.fspath(o) if isinstance(o, (str,os.PathLike)) else f'image {i}', o) for i,o in enumerate(images))
     return named, len(images) if hasattr(images, '__len__') else None, side

@@ -72,7 +72,7 @@ def _opened(how)->Source:
     path = Path(how['path'])
     if not path.exists(): raise ValueError(f"{path}: the images of this lab are not there any more; put them back, or write a lab for where they are now: cv-recipe lab PATH")
     if path.is_file(): return Source.from_csv(path, **{k: v for k,v in how.items() if k not in ('path','root')})
-    return Source.from_folder(path, seed=how.get('seed', 0))
+    return Source.from_folder(path, **{k: how[k] for k in ('valid','test','seed') if k in how})
 
 # %% ../nbs/76_lab.ipynb #5a7d857e
 @patch

@@ -112,7 +112,7 @@ def paid(self:Ground,
     return float(sum(took[i] for i in runs))
 
 # %% ../nbs/68_loop.ipynb #4eca24dd
-REGULAR = ('aug','aug_strength','erasing','ramp','mix','smoothing','dropout','drop_path','wd','decay','max_norm') # What keeps a network from learning by heart
+REGULAR = ('aug','aug_strength','erasing','ramp','mix','smoothing','dropout','drop_path','wd','decay','max_norm','l1','patience') # What keeps a network from learning by heart
 
 def longer_belief(
     passes:float, # Over the training images, so far
@@ -163,6 +163,7 @@ def _other(self:Ground, node):
     if c.aug!='none':
         yield 'augment_more',c.but(aug_strength=c.aug_strength*1.6),.1,.7,1.,'what is seen once more should look otherwise'
         yield 'augment_less',c.but(aug_strength=c.aug_strength/1.6),0.,.6,1.,'less to learn in a short training'
+    for name,f in (('rate_higher', 2.), ('rate_lower', .5)): yield name,c.but(lr=c.lr*f),.1,.9,1.,'how far a step should go depends on the network and the images, and was taken by rule'
     if c.bn=='frozen': yield 'batch_statistics',c.but(bn='train'),.2,2.,1.05,'these images are not those that the statistics come from'
     if c.bs>=16: yield 'batch_half',scaled(c, .5),.1,.6,1.1,'more steps, and their noise, for the same passes'
 

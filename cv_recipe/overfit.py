@@ -79,7 +79,7 @@ def plain_config(
     config:Config # Any
 )->Config: # Without what hinders learning by heart
     "The same network without any regularization"
-    off = {k: getattr(Config(), k) for k in ('aug','erasing','ramp','mix','balance','smoothing','class_weights','dropout','drop_path','wd','decay','max_norm','average','tta','blend')}
+    off = {k: getattr(Config(), k) for k in ('aug','erasing','ramp','mix','balance','smoothing','class_weights','dropout','drop_path','wd','decay','max_norm','l1','patience','average','tta','blend')}
     return config.but(**off)
 
 def _rung(source, config, ledger, task, seed, kwargs):

@@ -36,7 +36,7 @@ SWITCHES = {s.field: s for s in (
     Switch('loss','learn','losses','auto'), Switch('smoothing','learn','losses',0.), Switch('class_weights','learn','losses',0.),
     Switch('mix','learn','mix','none'), Switch('ramp','learn','augment',0.), Switch('grow','learn','grow',()),
     Switch('layer_decay','learn','rates',1.), Switch('unfreeze','learn','rates','all'),
-    Switch('decay','learn','regular','decoupled'), Switch('max_norm','learn','regular',0.),
+    Switch('decay','learn','regular','decoupled'), Switch('max_norm','learn','regular',0.), Switch('l1','learn','regular',0.), Switch('patience','learn','regular',0),
     Switch('precision','learn','precision','full'), Switch('average','learn','average','none'),
     Switch('schedule','schedule','schedule','constant'), Switch('tta','predict','tta','none'))}
 
@@ -216,6 +216,9 @@ def _(c, f): return c.body_lr!=1 and is_on(c, 'layer_decay')
 
 @register_rule('decay wd', 'there is no decay to couple: set wd above 0')
 def _(c, f): return is_on(c, 'decay') and not amount(c.wd)
+
+@register_rule('patience schedule', 'a schedule that comes down gains most at its end, and training that is stopped early never gets there: take patience=0, or a constant rate')
+def _(c, f): return is_on(c, 'patience') and _named(c, 'schedule') not in ('constant','warmup')
 
 @register_rule('average schedule', 'SWA averages over steps at one rate, and this schedule ends at nearly none: take ema, or a schedule that stays up')
 def _(c, f): return _named(c, 'average')=='swa' and _named(c, 'schedule') in ('one_cycle','flat_cos','warmup_cos')

@@ -63,6 +63,8 @@ class Tricks:
     unfreeze:str|dict='all' # Whether groups of layers join one after the other
     decay:str|dict='decoupled' # Whether weight decay acts on weights or through the gradient
     max_norm:float|dict=0. # Longest row of a weight matrix; 0 is no bound
+    l1:float|dict=0. # How far each step moves weights towards 0, whatever their size, as a share of the rate
+    patience:int|dict=0 # Epochs without a lower validation loss after which training ends; 0 never ends it
     precision:str|dict='full' # Of the numbers while training
     channels_last:bool=True # How pixels lie in memory
     average:str|dict='none' # Of weights along the way

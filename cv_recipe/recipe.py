@@ -146,8 +146,8 @@ def _stage(self:Recipe, stage, project, entry):
     path = self._file(stage)
     if path.exists() and (d := _read(path)): project.results[stage.name] = d['data'] | dict(seconds=d['seconds']); return
     entry |= dict(estimate=round(float(stage.cost(project)), 1), status='running')
-    if stage.optional and entry['estimate']>project.left()/3:
-        entry |= dict(status='skipped', why=f"about {entry['estimate']:.0f} s, and {max(0, project.left()):.0f} s are left for everything")
+    if stage.optional and (why := self._too_dear(entry['estimate'], project)):
+        entry |= dict(status='skipped', why=f"about {entry['estimate']:.0f} s, and {why}")
         self.say(f"{stage.title}: left out, {entry['why']}")
         return
     self.say(f"{stage.title}: about {_clock(entry['estimate'])}")
@@ -162,6 +162,17 @@ def _stage(self:Recipe, stage, project, entry):
     atomic_write(path, text)
     self._save()
     for o in res.findings.only('warn','fail'): self.say(f'  {o}'.replace('\n', '\n  '))
+
+_CHECKS = .25 # Of the minutes: what checks that may be left out may take together before the first model
+
+@patch
+def _too_dear(self:Recipe, estimate, project)->str:
+    "Why a stage that may be left out is left out"
+    if estimate>project.left()/3: return f"{max(0, project.left()):.0f} s are left for everything"
+    if self.minutes is None or 'finetune' in project.results: return ''
+    can = {s.name for s in self.stages if s.optional}
+    room = _CHECKS*60*self.minutes-sum(e['seconds'] or 0 for e in self.state['plan'] if e['name'] in can)
+    return f"{max(0, room):.0f} s of these minutes are left for checks" if estimate>room else ''
 
 @patch
 def _result(self:Recipe, stage, project)->tuple[Result,str,str]:

@@ -129,6 +129,7 @@ def to_learner(self:Model,
     **kwargs:Any # For fastai's `Learner`
 )->Any: # A fastai `Learner`; the model itself stays as it is
     "A fastai `Learner` that goes on with this network"
+    if not hasattr(source, 'kind'): raise ValueError(f"to_learner: give a Source, such as Source.from_folder('photos'), not {type(source).__name__}: it is cut, batched and normalised as this model wants it")
     if isinstance(self, OnnxModel): raise ValueError("an ONNX graph can't be trained: load the folder that it was made from, by `load`")
     if source.kind!=self.task.kind: raise ValueError(f"the model's labels are of kind {self.task.kind}, and the source's of kind {source.kind}: give a source like the one it was trained on")
     used = {l for o in source.df.label for l in (o if isinstance(o, tuple) else (o,))}
@@ -170,7 +171,7 @@ _MARK = '<!-- written by cv_recipe; delete this line to keep your own changes --
 
 def _how_to_ask(d)->list[str]:
     return ['## Use', '', '```python', 'from cv_recipe.all import load', "model = load('path/of/this/folder')", "model.predict('photos/')                 # a table: path, label, score, a column a class", "model.to_learner(source).fit_one_cycle(3) # go on with it in fastai", '```', '',
-        f"Images of any size and format are brought to {d['size'][0]} x {d['size'][1]} pixels ({d['resize']}), {'gray' if d['channels']==1 else 'RGB' if d['channels']==3 else plural(d['channels'], 'channel')}; normalisation is part of the model. `cv-recipe onnx` writes it as one ONNX file that takes bytes and gives predictions.", '']
+        f"Images of any size and format are brought to {d['size'][0]} x {d['size'][1]} pixels ({d['resize']}), {'gray' if d['channels']==1 else 'RGB' if d['channels']==3 else plural(d['channels'], 'channel')}; normalisation is part of the model. `cv-recipe onnx` writes it as one ONNX file that takes the bytes of images already of that size, and gives predictions; `load_onnx` asks that file with images of any size.", '']
 
 def model_card(
     folder:str|Path # Of a run; its model lies in model/

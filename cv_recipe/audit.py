@@ -280,8 +280,8 @@ def _aside(out):
 def _asking(project)->tuple[bool,float]:
     "Whether a tenth of what is left pays for a look at the sizes of an audit, and the seconds of what is done"
     from cv_recipe.pipe import typical_side
-    base,w,n = project.results['baselines'],_weights(project),int((project.source.df.split!='test').sum())
-    full = 0. if w.origin=='random' else base['per_image']*n*sum((s/base['size'])**2 for s in _view_sizes(w, typical_side(project.source)))
+    base,w,n = project.results.get('baselines', {}),_weights(project),int((project.source.df.split!='test').sum())
+    full = 0. if w.origin=='random' or not base else base['per_image']*n*sum((s/base['size'])**2 for s in _view_sizes(w, typical_side(project.source)))
     pays = full<=.1*project.left()
     return pays,3+.003*n+(full if pays else 0.)
 
@@ -295,9 +295,10 @@ def labels_stage(project:Project)->Result:
     from cv_recipe.features import features
     from cv_recipe.labels import label_audit, label_findings, review_sheet
     src,w = project.source.where((project.source.df.split!='test').to_numpy()),_weights(project)
-    c = project.ledger[project.results['baselines']['run']].config
     if _asking(project)[0]: views = audit_views(src, w, scan(src, project.cache), project.device, project.threads, project.cache)
-    else: views = [features(src, w, c['size'], c['resize'], c['channels'], device=project.device, threads=project.threads, folder=project.cache)]   # those of the baselines, at hand
+    else:   # the features of the baselines are at hand
+        c = project.ledger[project.results['baselines']['run']].config
+        views = [features(src, w, c['size'], c['resize'], c['channels'], device=project.device, threads=project.threads, folder=project.cache)]
     cluster = project.results.get('dups', {}).get('cluster', {})
     res = label_audit(src, views, groups=np.array([cluster.get(i, -1) for i in src.df.id]), seed=project.seed)
     parts = [section('The queue', review_sheet(res, src), 'The first labels to review, each with the images most like it: given label, and in brackets what the model would say.')] if len(res) else []
@@ -307,5 +308,5 @@ def _doubted(res, src):
     "The first lines of the queue that are training rows, with the label that a model would give; and the share of wrong labels, if it can be told"
     t = res.table.head(res.first if len(res) else 0)
     t = t[t.split=='train'] if len(t) else t
-    sure = res.share is not None and not res.share.weak
+    sure = res.share is not None and (not res.share.weak or res.share.share.lo>=.01)
     return dict(queue={str(i): o for i,o in zip(t.id, t.suggested)} if src.kind=='single' and len(t) else {}, share=res.share.share.value if sure else None, least=res.share.share.lo if sure else None)

@@ -10,8 +10,8 @@ Docs: https://cv-recipe.github.io/cv_recipe/core.html.md"""
 
 # %% auto #0
 __all__ = ['VERDICTS', 'plain', 'stable_hash', 'Finding', 'evidence_html', 'Findings', 'derive_seed', 'set_seed', 'seeded',
-           'atomic_path', 'atomic_write', 'cache_dir', 'need', 'watched', 'progress', 'plural', 'pick_device',
-           'pick_precision']
+           'atomic_path', 'atomic_write', 'read_json', 'cache_dir', 'need', 'watched', 'progress', 'plural',
+           'pick_device', 'pick_precision']
 
 # %% ../nbs/00_core.ipynb #d9287ecd
 import base64, hashlib, importlib, io, json, math, os, random, secrets, shutil, sys
@@ -258,6 +258,13 @@ def atomic_write(
     with atomic_path(path) as tmp:
         with open(tmp, 'wb') as f: f.write(data.encode() if isinstance(data, str) else data); f.flush(); os.fsync(f.fileno())
     return Path(path)
+
+def read_json(
+    path:str|Path # The file
+)->Any: # What it says; None where there is none, or none that can be read
+    "The plain values in a file that may not be there"
+    try: return json.loads(Path(path).read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError): return None
 
 # %% ../nbs/00_core.ipynb #4ba1463c
 def cache_dir(

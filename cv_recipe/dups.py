@@ -546,8 +546,8 @@ def dup_findings(
     t = dups.table(source)
     return Findings([_copies(source, t), _alike(source, t, dups), _leak(source, t, dups) if split else _unsplit(dups), _contradict(source, dups)])
 
-def _said(name, n, bad, so, do, rows, verdict='warn'):
-    said = dict(name=name, value=n, expected=0, stage='dups')
+def _said(name, n, bad, so, do, rows, verdict='warn', worth=0.):
+    said = dict(name=name, value=n, expected=0, stage='dups', worth=worth)
     return Finding(verdict=verdict, implication=so, fix=do, evidence=rows.head(50), **said) if bad else Finding(verdict='pass', **said)
 
 def _copies(source, t):
@@ -575,7 +575,11 @@ def _leak(source, t, dups):
     hit = source.df.set_index('path').split.reindex(pd.unique(strict))
     parts = [f"{plural(int(n), f'{s} image')} of {int((source.df.split==s).sum()):,}" for s,n in hit.value_counts().items()]
     return _said('duplicates across the split', len(hit), len(hit), f"{' and '.join(parts)} also {'stands' if len(hit)==1 else 'stand'} on a side where {'it is' if len(hit)==1 else 'they are'} learned from or decided by: scores there are too good",
-        'src.fix(**group_fix(src, dups)) brings each cluster to its strictest side; src.fix(**drop_fix(src, dups)) keeps one image of each there, but for pictures with two labels', far.sort_values('score', ascending=False, kind='stable'), 'fail')
+        'src.fix(**group_fix(src, dups)) brings each cluster to its strictest side; src.fix(**drop_fix(src, dups)) keeps one image of each there, but for pictures with two labels', far.sort_values('score', ascending=False, kind='stable'), 'fail', _too_good(source, hit))
+
+def _too_good(source, hit):
+    "By how much a score can be too good, at most: the share of a side's images that leak"
+    return float((hit.value_counts()/source.df.split.value_counts()).max()) if len(hit) else 0.
 
 def _contradict(source, dups):
     t = dups.table(source)

@@ -305,9 +305,9 @@ class LabelAudit:
     def __len__(self): return len(self.table)
     @property
     def first(self)->int: # Lines of the queue
-        "How many to look at first: those in doubt, and where the model is weak no more than a twentieth"
+        "How many to look at first: those in doubt, and where the model is weak no more than a twentieth, or as many as are wrong at least"
         n = int(self.table.flag.sum()) if len(self.table) else 0
-        return min(n, -(-len(self)//20)) if self.share is not None and self.share.weak else n
+        return min(n, max(-(-len(self)//20), round(self.share.share.lo*len(self)))) if self.share is not None and self.share.weak else n
     @property
     def left(self)->dict: # Reason to count
         "How many labels were not judged, by reason"
@@ -486,9 +486,10 @@ def _share_finding(audit):
     if audit.share is None: return Finding('label noise', 'skip', implication=f'no share is estimated for labels of this kind; {name} {value:.3g} on the labels as they are', stage='labels')
     s,acc = audit.share,audit.share.accuracy
     said = dict(value=s.share.value, expected='no more than can be lived with: a score is not known better than its labels', stage='labels')
-    if s.weak: return Finding('label noise', 'skip', implication=f'this model is too weak to say: it agrees with {acc.value:.1%} of the labels, and anything from {s.share.lo:.1%} to {s.share.hi:.1%} of them could be wrong', stage='labels')
+    if s.weak and s.share.lo<.01: return Finding('label noise', 'skip', implication=f'this model is too weak to say: it agrees with {acc.value:.1%} of the labels, and anything from {s.share.lo:.1%} to {s.share.hi:.1%} of them could be wrong', stage='labels')
     how = f'{s.share.value:.1%} of labels wrong, {s.share.lo:.1%} to {s.share.hi:.1%} being possible; the model agrees with {acc.value:.1%}'
     if s.share.lo<.01: return Finding('label noise', 'pass', implication=how, **said)
+    if s.weak: how = f'{how}, which leaves much open above, and little below'
     return Finding('label noise', 'warn', implication=f'{how}: no score on these labels can be trusted beyond that', fix='look through the queue, above all its validation and test rows, and correct: review_csv, then source.fix(corrections=…)', worth=float(s.share.value), **said)
 
 # %% ../nbs/13_labels.ipynb #009ff61f

@@ -27,7 +27,7 @@ from fastcore.basics import patch
 from .cards import moves
 from .climb import Climb, Move, Step, climb, confirmed
 from .compare import ENOUGH, Comparison, Judged, judge, judged, row_gain
-from .core import Finding, Findings, atomic_write, plain, plural
+from .core import Finding, Findings, atomic_write, plain, plural, read_json
 from .finetune import reserved
 from .overfit import LEARNED, epoch_drop, larger, plain_config, stuck_rows, unlearned, what_stops_it
 from .pipe import Config, asked_by, fit, pick_weights, typical_side
@@ -379,7 +379,7 @@ def _start(g, project, run):
 # %% ../nbs/68_loop.ipynb #cca632dd
 def _decided(project):
     "The moves that were decided before, here or in a run that is repeated, and what they did cost here"
-    d = dict(steps=[]) | _read_json(project.folder/'loop.json')
+    d = dict(steps=[]) | (read_json(project.folder/'loop.json') or {})
     given = project.asked.get('weights') or 'auto'
     def back(o): return Move(o['move'], (Config.from_dict(o['config'] | dict(weights='random' if o['config']['weights']=='random' else given)), tuple(o['mends'])), o['predicted'], o['unsure'], o['expected_cost'], o['why'])
     return [back(o) for o in (project.decided['loop'] if project.decided else d['steps']) if 'config' in o],sum(o['cost'] for o in d['steps'])
@@ -438,14 +438,12 @@ def decided_in(
         if not first or not ledger[first].metrics['steps']: raise ValueError(f"{folder}: no network was trained here, so there is nothing to repeat")
         r,df = ledger[first],ledger.runs()
         total = sum(int(ledger[i].metrics.get('steps', 0)) for i in df.id[df.status=='done'])
-        loop = _read_json(folder/'loop.json').get('steps', [])
+        loop = (read_json(folder/'loop.json') or {}).get('steps', [])
         return dict(finetune=dict(r.config, steps=int(r.metrics['steps'])), loop=[dict(o, config=dict(o['config'], steps=o['made'])) for o in loop if 'config' in o],
             folds=data.get('loop', {}).get('folds', 0), claimed=bool(data.get('loop', {}).get('claimed')), steps=max(1, total))
     finally: ledger.close()
 
-def _read_json(path):
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError): return {}
+
 
 # %% ../nbs/68_loop.ipynb #9cf8dc8f
 def _confirm(g, c, project, start, budget, again):

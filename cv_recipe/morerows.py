@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from .compare import judged
 from .core import Finding, Findings, derive_seed, plural
@@ -103,7 +104,8 @@ def more_data(
     ends = gains if task.metric.higher else gains[::-1]
     text = f'{factor:g} times the training images ({round(factor*top):,}) would change {task.metric.name} by {_signed(gain, task)} [{_signed(ends[0], task)}, {_signed(ends[1], task)}]'
     said = dict(value=float(gain), expected='little, where images are not what is lacking', stage='regularize', evidence=growth_picture(curve, task, factor))
-    sure = gains[0]>0 and gain>2*here.std(ddof=1)/math.sqrt(len(here))
+    least = .01 if task.metric.higher else .02*abs(here.mean())
+    sure = norm.cdf((gain-least)/max(1e-12, (gains[1]-gains[0])/3.92))>=.8 and gain>2*here.std(ddof=1)/math.sqrt(len(here))
     if sure: return Finding('more images', 'warn', implication=text, fix='collect and label more: of the classes that are confused first', worth=_share(gain, task), **said)
     return Finding('more images', 'pass', implication=f'{text}: not sure to be worth it', **said)
 

@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from .bars import with_benchmarks
 from .blend import ship
 from .cache import file_lock
-from .core import Finding, Findings, atomic_write, pick_device, plain, plural, stable_hash
+from .core import Finding, Findings, atomic_write, pick_device, plain, plural, read_json, stable_hash
 from .model import arch_tag, read_weights
 from .pipe import Config, pick_weights
 from .report import gravest, write_report
@@ -86,8 +86,7 @@ class Recipe:
 @patch
 def _opened(self:Recipe)->dict:
     "The state of this plan in the folder, new or taken up again; another plan's results are put aside"
-    try: old = json.loads((self.folder/'project.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): old = {}
+    old = read_json(self.folder/'project.json') or {}
     if old.get('plan_id')==self.plan and self.threads in (None, old.get('threads')):
         self.threads = old['threads']
         state = old | dict(status='running', why='')
@@ -144,7 +143,7 @@ def _file(self:Recipe, stage)->Path: return self.folder/'stages'/f'{stage.order:
 def _stage(self:Recipe, stage, project, entry):
     "Run a stage, or read what it left"
     path = self._file(stage)
-    if path.exists() and (d := _read(path)): project.results[stage.name] = d['data'] | dict(seconds=d['seconds']); return
+    if path.exists() and (d := read_json(path)): project.results[stage.name] = d['data'] | dict(seconds=d['seconds']); return
     entry |= dict(estimate=round(float(stage.cost(project)), 1), status='running')
     if stage.optional and (why := self._too_dear(entry['estimate'], project)):
         entry |= dict(status='skipped', why=f"about {entry['estimate']:.0f} s, and {why}")
@@ -181,10 +180,6 @@ def _result(self:Recipe, stage, project)->tuple[Result,str,str]:
         if not stage.optional: raise
         why = f'{type(e).__name__}: {e}'.splitlines()[0]
         return Result(Findings([Finding(stage.title, 'warn', implication=f'the stage could not be done ({why})', fix='report it with the folder; what follows does without it', stage=stage.name)])),'failed',why
-
-def _read(path):
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError): return None
 
 def _clock(s): return f'{s:.0f} s' if s<99 else f'{s/60:.1f} min'
 
@@ -225,8 +220,8 @@ def run(self:Recipe)->dict: # What is in summary.json
 def _run(self:Recipe):
     self.state,self.shown,self.written = self._opened(),0.,time.monotonic()
     device,finished = pick_device(self.device),{s.name for s in self.stages}<=set(self.state.get('done_stages', ())) and (self.folder/'summary.json').exists()
-    if finished and all(_read(self._file(s)) for s,e in zip(self.stages, self.state['plan']) if e['status']!='skipped'):
-        summary = self._with_bars(_read(self.folder/'summary.json'))
+    if finished and all(read_json(self._file(s)) for s,e in zip(self.stages, self.state['plan']) if e['status']!='skipped'):
+        summary = self._with_bars(read_json(self.folder/'summary.json'))
         self.state['status'] = 'done'; self._save()
         self.say('this was finished before: nothing is left to do')
         return summary
@@ -262,7 +257,7 @@ def _finished(self:Recipe, project):
     final,bars = res.get('final', {}),with_benchmarks(res.get('baselines', {}).get('bars', []), project.ledger, task.metric.name)
     w = pick_weights(self.asked.get('arch') or 'auto', self.asked.get('weights') or 'auto', self.folder, self.seed)
     model,late = self.state['model'] or {},[e['name'] for e in self.state['plan'] if e['status']=='skipped']
-    findings = [o for s in self.stages if (d := _read(self._file(s))) for o in d['findings']]
+    findings = [o for s in self.stages if (d := read_json(self._file(s))) for o in d['findings']]
     summary = dict(metric=task.metric.name, higher=task.metric.higher, **{k: final.get(k) for k in ('test','test_lo','test_hi','n_test')}, valid=final.get('valid', model.get('score')),
         n_valid=final.get('n_valid', int((self.source.df.split=='valid').sum())), **_dumb(bars),
         seconds=round(time.monotonic()-self.began+self._before(), 1), seed=self.seed, threads=self.threads, n_test_looks=len(project.ledger.looks(self.source)),

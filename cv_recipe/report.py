@@ -181,9 +181,11 @@ def _all_findings(left:_Left)->list[dict]:
 def gravest(
     found:list[dict] # Findings as plain values
 )->list[dict]: # The same, in order
-    "What failed first, then what warns, then the rest; of the same verdict what is worth most"
+    "What failed first, then what warns, then the rest; of the same verdict what is worth most. What failed and is said to be worth next to nothing stands among what warns"
     order = dict(fail=0, warn=1)
-    return sorted(found, key=lambda f: (order.get(f.get('verdict'), 2), -_worth(f)))
+    return sorted(found, key=lambda f: (1 if f.get('verdict')=='fail' and 0<_worth(f)<_LITTLE else order.get(f.get('verdict'), 2), -_worth(f)))
+
+_LITTLE = .02 # Worth below which a failure is not the first thing to mend
 
 def _worth(f:dict)->float:
     v = f.get('worth')

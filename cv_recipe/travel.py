@@ -21,7 +21,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from .core import atomic_write, need, plain, plural
+from .core import atomic_write, need, plain, plural, read_json
 from .export import Model, load
 from .model import standardised
 from .pipe import Config, get_dls, get_learner, resolve
@@ -147,11 +147,6 @@ def to_learner(self:Model,
 # %% ../nbs/72a_travel.ipynb #61954004
 def _md(x)->str: return re.sub(r'([\\`*_{}\[\]<>|#~$&])', r'\\\1', ' '.join(str(x).split()))
 
-def _read(path)->dict:
-    try: d = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError): return {}
-    return d
-
 def _score_lines(s)->list[str]:
     "The result, with its range and what it was measured on"
     def n(v): return f'{v:.3f}'
@@ -178,10 +173,10 @@ def model_card(
 )->Path: # The card, model/README.md
     "Say beside the model what it is, how good, on what, and where not to trust it"
     folder = Path(folder).expanduser()
-    d,s,p = _read(folder/'model'/'model.json'),_read(folder/'summary.json'),_read(folder/'project.json')
+    d,s,p = (read_json(folder/o) or {} for o in ('model/model.json','summary.json','project.json'))
     if not d: raise ValueError(f"{folder}: no model lies here (model/model.json); give the folder of a run that has one")
     Model.described(d, folder/'model'/'model.json')
-    found = [f for f in (_read(folder/'findings.json') or []) if f.get('verdict') in ('fail','warn')]
+    found = [f for f in (read_json(folder/'findings.json') or []) if f.get('verdict') in ('fail','warn')]
     src,w,info = p.get('source') or {},d['weights'],d.get('info') or {}
     names = f"{plural(len(d['classes']), 'class', 'classes')}: {', '.join(map(_md, d['classes'][:40]))}{', …' if len(d['classes'])>40 else ''}." if d['classes'] else f"It gives a number ({d['kind']})."
     made = [f"{_md(d['arch'])}, from {'random weights' if w.get('origin')=='random' else 'weights ' + _md(w.get('tag') or w.get('path') or '')}; {_md(info.get('how') or 'trained')}; seed {info.get('seed', 0)}.",

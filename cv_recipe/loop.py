@@ -29,7 +29,7 @@ from .climb import Climb, Move, Step, climb, confirmed
 from .compare import ENOUGH, Comparison, Judged, judge, judged, row_gain
 from .core import Finding, Findings, atomic_write, plain, plural, read_json
 from .finetune import reserved
-from .overfit import LEARNED, epoch_drop, larger, plain_config, stuck_rows, unlearned, what_stops_it
+from .overfit import LEARNED, epoch_drop, larger, plain_config, smaller_arch, stuck_rows, unlearned, what_stops_it
 from .pipe import Config, asked_by, fit, pick_weights, typical_side
 from .runs import Ledger, Run
 from .schedule import scaled
@@ -153,8 +153,19 @@ def _growth(self:Ground, node, left):
         n = max(c.steps+1, round(times*c.steps))
         yield f'{n}_steps',c.but(steps=n),p*math.log2(times),sd,times,f'{self._passes(node):.0f} passes over the images are few' if not known else 'more of the same'
     steps,_ = larger(c, pretrained, bool(w.sized(c.size+32)))
+    if {'arch','size'}<=set(steps): yield 'compound',steps['arch'].but(size=steps['size'].size),1.2 if pretrained else .3,1.6,1.8*(steps['size'].size/c.size)**2,'a larger network wants larger images, and the other way round'
+    if known and 'arch' in steps: yield 'stopped',steps['arch'].but(steps=max(1, round(c.steps/1.8))),.4 if pretrained else .1,1.2,1.,'a larger network learns sooner, and is stopped before it knows the images by heart'
     if 'size' in steps: yield f"{steps['size'].size}_pixels",steps['size'],*size_belief(steps['size'].size, typical_side(self.source), pretrained),(steps['size'].size/c.size)**2,'details that are lost at this size'
     if 'arch' in steps: yield steps['arch'].arch,steps['arch'],.8 if pretrained else .2,1.2,1.8,'a larger network sees more in the same images'
+
+@patch
+def _smaller(self:Ground, node):
+    "Less of everything, for a network that knows the images by heart: (name, child, points, sd, times the cost, why)"
+    c,w = node.config,pick_weights(node.config.arch, node.config.weights, self.ledger.folder, self.seed)
+    if node.train>LEARNED or node.train!=node.train: return
+    size,arch = 32*round(c.size/1.5/32),smaller_arch(c.arch)
+    if c.size>=96 and not w.sized(c.size+32): yield f'{size}_pixels_only',c.but(size=size),-1.,1.,(size/c.size)**2,'fewer details are fewer ways to learn by heart: the last to be tried'
+    if arch and (w.origin=='random' or pick_weights(arch, 'auto').origin!='random'): yield f'{arch}_only',c.but(arch=arch, weights='random' if w.origin=='random' else 'auto'),-1.,1.,.6,'a smaller network can learn less by heart: the last to be tried'
 
 @patch
 def _other(self:Ground, node):
@@ -185,7 +196,7 @@ def propose(self:Ground,
     w = pick_weights(c.arch, c.weights, self.ledger.folder, self.seed)
     facts = dict(kind=self.source.kind, fixed_size=bool(w.sized(c.size+32)), device=self.kwargs.get('device', 'cpu'), pretrained=w.origin!='random', rare=False) | self.facts
     res = [Move(k.name, (child, node.mends), u*k.prior, u*k.sd, node.cost*self._times(node, child, k.cost), k.what) for k,child in moves(c, **facts)[0]]
-    res += [Move(n, (child, node.mends), u*p, u*sd, node.cost*times, why) for n,child,p,sd,times,why in (*self._growth(node, left), *self._other(node))]
+    res += [Move(n, (child, node.mends), u*p, u*sd, node.cost*times, why) for n,child,p,sd,times,why in (*self._growth(node, left), *self._other(node), *self._smaller(node))]
     res = [m for m in res if self.by_heart(node) or not self._regularizes(c, m.to[0])]
     return res+[Move(n, (c, (*node.mends, n)), m.prior, m.sd, node.cost, m.why) for n,m in self.mends.items() if n not in node.mends]
 

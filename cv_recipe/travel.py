@@ -25,6 +25,7 @@ from .core import atomic_write, need, plain, plural, read_json
 from .export import Model, load
 from .model import standardised
 from .pipe import Config, get_dls, get_learner, resolve
+from .report import gravest
 
 # %% ../nbs/72a_travel.ipynb #f00b27a4
 _LAST = dict(single=lambda o: o.softmax(1), multi=torch.sigmoid, regression=lambda o: o.reshape(-1))
@@ -176,7 +177,7 @@ def model_card(
     d,s,p = (read_json(folder/o) or {} for o in ('model/model.json','summary.json','project.json'))
     if not d: raise ValueError(f"{folder}: no model lies here (model/model.json); give the folder of a run that has one")
     Model.described(d, folder/'model'/'model.json')
-    found = [f for f in (read_json(folder/'findings.json') or []) if f.get('verdict') in ('fail','warn')]
+    found = [f for f in gravest(read_json(folder/'findings.json') or []) if f.get('verdict') in ('fail','warn')]
     src,w,info = p.get('source') or {},d['weights'],d.get('info') or {}
     names = f"{plural(len(d['classes']), 'class', 'classes')}: {', '.join(map(_md, d['classes'][:40]))}{', …' if len(d['classes'])>40 else ''}." if d['classes'] else f"It gives a number ({d['kind']})."
     made = [f"{_md(d['arch'])}, from {'random weights' if w.get('origin')=='random' else 'weights ' + _md(w.get('tag') or w.get('path') or '')}; {_md(info.get('how') or 'trained')}; seed {info.get('seed', 0)}.",

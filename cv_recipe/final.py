@@ -128,7 +128,8 @@ def calibration_finding(
     gap,how = said-i.value,f'{said:.1%} sure on average, and right {i.value:.1%} of the time [{i.lo:.1%}, {i.hi:.1%}]'
     about = dict(value=gap, expected=f'less than {least:g} off, or within the range of chance', stage='final')
     if i.lo<=said<=i.hi or abs(gap)<least: return Finding('calibration', 'pass', implication=how, **about)
-    mend = '' if power is None or .95<power<1.05 else f'; to the power of {power:.2f}, and normalised, they are nearly right (fitted on validation)'
+    then = None if power is None or not .21<power<4.9 or (power<1)!=(gap>0) else float(sharpened(preds, power).max(1).mean())
+    mend = '' if then is None or abs(then-i.value)>.7*abs(gap) else f'; to the power of {power:.2f}, and normalised, they are {then:.1%} sure (the power is from validation)'
     return Finding('calibration', 'warn', implication=f"{how}: it is {'surer' if gap>0 else 'less sure'} than it is right", fix=f'do not take its probabilities as they are{mend}', **about)
 
 def reliability_picture(

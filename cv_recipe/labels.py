@@ -489,15 +489,15 @@ def _share_finding(audit):
     if s.weak and s.share.lo<.01: return Finding('label noise', 'skip', implication=f'this model is too weak to say: it agrees with {acc.value:.1%} of the labels, and anything from {s.share.lo:.1%} to {s.share.hi:.1%} of them could be wrong', stage='labels')
     how = f'{s.share.value:.1%} of labels wrong, {s.share.lo:.1%} to {s.share.hi:.1%} being possible; the model agrees with {acc.value:.1%}'
     if s.share.lo<.01: return Finding('label noise', 'pass', implication=how, **said)
-    if s.weak: how = f'{how}, which leaves much open above, and little below'
-    return Finding('label noise', 'warn', implication=f'{how}: no score on these labels can be trusted beyond that', fix='look through the queue, above all its validation and test rows, and correct: review_csv, then source.fix(corrections=…)', worth=float(s.share.value), **said)
+    if s.weak: how = f'{how}; the model is weak, and the lower end is what can be relied on'
+    return Finding('label noise', 'warn', implication=f'{how}: no score on these labels can be trusted beyond that', fix='look through the queue, above all its validation and test rows, and correct: review_csv, then source.fix(corrections=…)', worth=float(s.share.lo if s.weak else s.share.value), **said)
 
 # %% ../nbs/13_labels.ipynb #009ff61f
 def _queue_finding(audit):
     cols = ['path','split','given','suggested','score','like']
     said = dict(value=audit.first, stage='labels', evidence=audit.table[cols].head(50))
     if not audit.first: return Finding('labels to review', 'pass', implication=f'no label stands out; the queue is there all the same', **said)
-    top = audit.table[audit.table.flag].split.value_counts()
+    top = audit.table.head(audit.first).split.value_counts()
     sides = f" ({', '.join(f'{n:,} in {s}' for s,n in top.items())})" if len(top)>1 else ''
     weak = 'a weak model doubts many labels, and these most' if audit.share is not None and audit.share.weak else 'a queue and no verdict'
     return Finding('labels to review', 'warn', implication=f"look at the first {audit.first:,} of {len(audit):,}{sides}: {weak}; {_CHECKED}",

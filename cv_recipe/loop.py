@@ -31,6 +31,7 @@ from .core import Finding, Findings, atomic_write, plain, plural, read_json
 from .finetune import reserved
 from .overfit import LEARNED, epoch_drop, larger, plain_config, smaller_arch, stuck_rows, unlearned, what_stops_it
 from .pipe import Config, asked_by, fit, pick_weights, typical_side
+from .regular import early_stop
 from .runs import Ledger, Run
 from .schedule import scaled
 from .stage import Project, Result, register_stage, section
@@ -51,6 +52,7 @@ class Ground:
     length:float=math.inf # Steps from which on a network without regularization knows the training images by heart
     left:Callable=lambda: None # Seconds that a training may take, if the clock bounds it
     kwargs:dict=field(default_factory=dict) # For `fit`: threads, device, folder, tick
+    failed:dict=field(default_factory=dict) # Name to reason, of moves that could not be trained
 
     def __post_init__(self):
         self.task = self.task or task_for(self.source)
@@ -80,9 +82,8 @@ def mended(self:Ground,
 )->Callable: # Source to Source
     "What corrects the training rows of a source"
     def mend(source):
-        mine = set(source.train.df.id)
         for n in names:
-            rows = self.mends[n].rows
+            rows,mine = self.mends[n].rows,set(source.train.df.id)   # what was dropped before is gone
             drop,relabel = [i for i in rows.get('drop', ()) if i in mine],{i: l for i,l in rows.get('relabel', {}).items() if i in mine}
             if drop or relabel: source = source.fix(drop=drop, relabel=relabel)
         return source
@@ -198,7 +199,21 @@ def propose(self:Ground,
     res = [Move(k.name, (child, node.mends), u*k.prior, u*k.sd, node.cost*self._times(node, child, k.cost), k.what) for k,child in moves(c, **facts)[0]]
     res += [Move(n, (child, node.mends), u*p, u*sd, node.cost*times, why) for n,child,p,sd,times,why in (*self._growth(node, left), *self._other(node), *self._smaller(node))]
     res = [m for m in res if self.by_heart(node) or not self._regularizes(c, m.to[0])]
-    return res+[Move(n, (c, (*node.mends, n)), m.prior, m.sd, node.cost, m.why) for n,m in self.mends.items() if n not in node.mends]
+    res += [Move(n, (c, (*node.mends, n)), m.prior, m.sd, node.cost, m.why) for n,m in self.mends.items() if not any(self._same_rows(n, o) for o in node.mends)]
+    return [self._priced(m, node) for m in res]
+
+@patch
+def _same_rows(self:Ground, a, b):
+    def rows(n): return {i for o in self.mends[n].rows.values() for i in o}
+    return a==b or bool(rows(a) & rows(b))
+
+@patch
+def _priced(self:Ground, move, node):
+    "Where steps are counted, a training costs its steps"
+    if self.by=='seconds' or _only_asked(node.config, move.to[0]): return move
+    return replace(move, cost=float(move.to[0].steps*max(1, self.folds)))
+
+def _only_asked(config, child): return set(config.diff(child))=={'tta'}   # what is only asked in other ways is not trained again
 
 @patch
 def _regularizes(self:Ground, config, child):
@@ -209,7 +224,7 @@ def _regularizes(self:Ground, config, child):
 @patch
 def _times(self:Ground, node, child, cost):
     "Times the cost: what is only asked in other ways is not trained again"
-    if set(node.config.diff(child))!={'tta'}: return cost
+    if not _only_asked(node.config, child): return cost
     views,rows = getattr(asked_by(lambda x: x, child), 'views', 1),len(self.source.valid) if not self.folds else len(self.source.train)+len(self.source.valid)
     return min(1., (views+1)*rows/(3*child.steps*child.bs*max(1, self.folds)))
 
@@ -220,10 +235,10 @@ def measure(self:Ground,
     node:Node # Where it starts from
 )->tuple[Node,float,float,float]: # The new node, the gain, how unsure that is, the cost
     "Train a move, and hold it against what it came from"
-    (config,mends),views = move.to,move.cost<node.cost and set(node.config.diff(move.to[0]))=={'tta'}
+    (config,mends),views = move.to,move.cost<node.cost and _only_asked(node.config, move.to[0])
     try: seen = self.judge(config, mends, self.seed, move, node, node.seen if views else None)
-    except ValueError as e:
-        if 'diverged' not in str(e): raise
+    except Exception as e:   # one move that can't be done is no reason to lose the others
+        self.failed[move.name] = ' '.join(f'{type(e).__name__}: {e}'.split())[:200]
         return node,-10*move.sd,move.sd,move.cost
     gain = row_gain(seen, node.seen, self.task)
     noise = max((1 if views else math.sqrt(2))*(gain.hi-gain.lo)/3.92, .05*self.point(node))
@@ -282,7 +297,8 @@ def loop_picture(
 def loop_finding(
     climb:Climb, # That has ended
     check:Comparison|None, # From `confirmed`, if there was time for it
-    task:Task # Whose metric
+    task:Task, # Whose metric
+    shipped:bool=True # Whether what was built on is handed on
 )->Finding: # Of stage 'loop'
     "What the loop has brought, as far as that can be said"
     n,names = len(climb.steps),_way(climb)
@@ -290,6 +306,7 @@ def loop_finding(
     tried = f"{plural(n, 'change')} tried, {climb.why}"
     if climb.at<0: return Finding('the loop', 'pass', 0., implication=f'{tried}: nothing did better than the first model, which is kept', **said)
     how = f"built on {', '.join(names)}"
+    if not shipped and (check is None or check.verdict!='worse'): how += '; on validation it scores no better than the first model, which is shipped'
     if check is None: return Finding('the loop', 'pass', None, implication=f'{tried}; {how}. This is a choice and no claim: there was no time to train it again from fresh seeds', **said)
     g = f'{task.metric.name} {check.gain.value:+.3f} [{check.gain.lo:+.3f}, {check.gain.hi:+.3f}] over the first model, {check.seeds[0]} fresh seeds against {check.seeds[1]}'
     if check.verdict=='worse': return Finding('the loop', 'warn', check.gain.value, implication=f'{tried}; {how}, and fresh seeds say it is worse: {g}', fix='nothing: the first model is kept', **said)
@@ -368,13 +385,18 @@ def label_mends(
     why = f"{share:.0%} of the labels are wrong, and {plural(len(queue), 'training label')} stand{'s' if len(queue)==1 else ''} out"
     return dict(relabel_doubted=Mend(dict(relabel=queue), .3*share, .2*share+.005, why), drop_doubted=Mend(dict(drop=list(queue)), .25*share, .2*share+.005, why))
 
+def _mends(project):
+    "Corrections that may be tried; of a run that is repeated those that it made, row by row"
+    if 'mends' in project.decided: return {n: Mend(rows, 0., .01, 'as decided before') for n,rows in project.decided['mends'].items()}
+    return label_mends(project.results.get('labels', {}), len(project.source.train))
+
 def _ground(project, budget, cost):
     "What the loop of a project stands on"
     src,by,res = project.source,'steps' if project.asked.get('steps') is not None else 'seconds',project.results
-    few = len(src.valid)<ENOUGH and budget>=25*cost
+    few,before = len(src.valid)<ENOUGH and budget>=25*cost,read_json(project.folder/'loop.json') or {}   # taken up again, it goes on as it began
     facts = dict(mirror=bool(res['baselines'].get('flip', True)), rare=project.task.metric.name not in ('accuracy','top_5') and _uneven(src))
     left = (lambda: None) if by=='steps' else (lambda: max(5., project.left()-reserved(project)))
-    return Ground(src, project.ledger, project.task, project.seed, project.decided.get('folds', 5 if few else 0), by, label_mends(res.get('labels', {}), len(src.train)), facts, (res.get('overfit') or {}).get('length') or math.inf, left, _how(project))
+    return Ground(src, project.ledger, project.task, project.seed, project.decided.get('folds', before.get('folds', 5 if few else 0)), by, _mends(project), facts, (res.get('overfit') or {}).get('length') or math.inf, left, _how(project))
 
 def _uneven(source, times=3):
     if source.kind!='single': return False
@@ -392,21 +414,21 @@ def _decided(project):
     "The moves that were decided before, here or in a run that is repeated, and what they did cost here"
     d = dict(steps=[]) | (read_json(project.folder/'loop.json') or {})
     given = project.asked.get('weights') or 'auto'
-    def back(o): return Move(o['move'], (Config.from_dict(o['config'] | dict(weights='random' if o['config']['weights']=='random' else given)), tuple(o['mends'])), o['predicted'], o['unsure'], o['expected_cost'], o['why'])
+    def back(o): return Move(o['move'], (Config.from_dict(o['config'] | dict(weights=given if o['config']['weights']=='as asked' else o['config']['weights'])), tuple(o['mends'])), o['predicted'], o['unsure'], o['expected_cost'], o['why'])
     return [back(o) for o in (project.decided['loop'] if project.decided else d['steps']) if 'config' in o],sum(o['cost'] for o in d['steps'])
 
 def _kept_config(project, config):
     "The config of a move as plain values; weights are known by where they came from"
-    return config.to_dict() | dict(weights='random' if config.weights=='random' else 'as asked')
+    return config.to_dict() | dict(weights=config.weights if config.weights in ('random','auto') else 'as asked')
 
 def _made(project, s):
     "Steps that a training of this move came to, which the clock may have cut"
     ids = s.node.seen.runs
     return max(int(project.ledger[i].metrics['steps']) for i in ids) if s.node.config==s.move.to[0] else s.move.to[0].steps
 
-def _written(project, climb_steps, why=''):
+def _written(project, g, climb_steps, why=''):
     steps = [dict(move=s.move.name, on=s.start, config=_kept_config(project, s.move.to[0]), mends=list(s.move.to[1]), made=_made(project, s), why=s.move.why, predicted=s.move.prior, unsure=s.move.sd, expected_cost=s.move.cost, observed=s.observed, noise=s.noise, gain=s.gain, kept=s.kept, cost=s.cost, runs=list(s.node.seen.runs)) for s in climb_steps]
-    atomic_write(project.folder/'loop.json', json.dumps(plain(dict(steps=steps, why=why)), indent=1))
+    atomic_write(project.folder/'loop.json', json.dumps(plain(dict(steps=steps, why=why, folds=g.folds, mends={n: g.mends[n].rows for s in climb_steps for n in s.move.to[1]})), indent=1))
 
 def _loop_cost(project): return max(5., _left(project)) if project.asked.get('steps') is None and project.deadline else 60.
 
@@ -422,15 +444,22 @@ def loop_stage(project:Project)->Result:
     g = _ground(project, budget, cost)
     done,state = [],dict(spent=0.)
     g.kwargs |= dict(tick=lambda share,left: project.tick(min(.99, state['spent']/budget), None if g.by=='steps' else max(0., project.left())))
-    def told(step): done.append(step); state['spent'] += step.cost; _written(project, done)
+    def told(step):
+        done.append(step); state['spent'] += step.cost
+        if len(done)>=len(names): _written(project, g, done)   # what was decided before is not forgotten while it is followed
     start = _start(g, project, run)
     again = 6*start.cost if budget>=18*start.cost else 0.
     c = run_loop(g, start, 0. if project.decided else budget-again-(start.cost if g.folds else 0.), told, names)
     if project.decided: again,c.why = math.inf if project.decided['claimed'] else 0.,'all that was decided before has been done again'
-    _written(project, c.steps, c.why)
+    _written(project, g, c.steps, c.why)
     check = _confirm(g, c, project, start, budget, again)
-    _ship(project, g, c, check, run)
-    return Result(Findings([loop_finding(c, check, g.task)]), _loop_sections(project, g, c), _loop_data(g, c, check, budget))
+    shipped = _ship(project, g, c, check, run)
+    ended = [early_stop(r) for r in [g.ledger[c.best.seen.runs[0]]] if shipped and r.metrics.get('stopped')]
+    return Result(Findings([loop_finding(c, check, g.task, shipped), *ended, *_failed(g)]), _loop_sections(project, g, c), _loop_data(g, c, check, budget))
+
+def _failed(g):
+    if not g.failed: return []
+    return [Finding('moves that failed', 'warn', len(g.failed), 0, '; '.join(f'{k}: {v}' for k,v in g.failed.items()), 'nothing for this model, which does without them; report it if it is not for lack of memory', 'loop')]
 
 def _cost_of(project, run): return run.metrics['steps'] if project.asked.get('steps') is not None else float(project.ledger.runs().set_index('id').seconds[run.id])
 def _amount(project, v): return f'{v:.0f} steps' if project.asked.get('steps') is not None else f'{max(0, v):.0f} s'
@@ -449,9 +478,10 @@ def decided_in(
         if not first or not ledger[first].metrics['steps']: raise ValueError(f"{folder}: no network was trained here, so there is nothing to repeat")
         r,df = ledger[first],ledger.runs()
         total = sum(int(ledger[i].metrics.get('steps', 0)) for i in df.id[df.status=='done'])
-        loop = (read_json(folder/'loop.json') or {}).get('steps', [])
+        whole = read_json(folder/'loop.json') or {}
+        loop = whole.get('steps', [])
         return dict(finetune=dict(r.config, steps=int(r.metrics['steps'])), loop=[dict(o, config=dict(o['config'], steps=o['made'])) for o in loop if 'config' in o],
-            folds=data.get('loop', {}).get('folds', 0), claimed=bool(data.get('loop', {}).get('claimed')), steps=max(1, total))
+            folds=whole.get('folds', data.get('loop', {}).get('folds', 0)), mends=whole.get('mends', {}), claimed=bool(data.get('loop', {}).get('claimed')), steps=max(1, total))
     finally: ledger.close()
 
 
@@ -459,17 +489,23 @@ def decided_in(
 # %% ../nbs/68_loop.ipynb #9cf8dc8f
 def _confirm(g, c, project, start, budget, again):
     "The claim, if time was kept for it and is still there"
-    need = 3*(start.cost+c.best.cost)
+    need = 3*(start.cost+c.best.cost)+(1.3*c.best.cost/g.folds if g.folds and g.by=='seconds' else 0)   # with folds, what is shipped is trained once more
     if c.at<0 or not again or again<math.inf and need>(_left(project) if g.by=='seconds' else budget-c.spent): return None
-    return confirmed(c, lambda node, seed: g.judge(node.config, node.mends, seed, stage='confirm'), g.task)
+    made = []
+    def again_(node, seed): made.append(g.judge(node.config, node.mends, seed, stage='confirm')); return made[-1]
+    res = confirmed(c, again_, g.task, tuple(s for s in (101,102,103,104) if s!=g.seed)[:3])
+    return None if any(g.ledger[i].metrics['cut'] for o in made for i in o.runs) and g.left() is not None else res   # what the clock has cut says nothing of the config
 
 def _ship(project, g, c, check, run):
     "Hand the winner on, if it is one"
-    best = c.best
-    if c.at<0 or (check is not None and check.verdict=='worse') or not g.task.metric.better(best.seen.score(g.task), c.start.seen.score(g.task)): return
+    best,claimed = c.best,check is not None and check.verdict=='better'
+    if c.at<0 or (check is not None and check.verdict=='worse') or not (claimed or g.task.metric.better(best.seen.score(g.task), c.start.seen.score(g.task))): return False
     if g.folds: new = replace(g, folds=0).judge(best.config, best.mends, g.seed, node=c.start, stage='ship').runs[0]
     else: new = best.seen.runs[0]
-    project.ship(new := g.ledger[new], new.metrics[g.task.metric.name], f"fine-tuned, then {', '.join(_way(c))}", over=run.id)
+    new = g.ledger[new]
+    cut = bool(g.folds and new.metrics['cut'])   # then validation decides
+    project.ship(new, new.metrics[g.task.metric.name], f"fine-tuned, then {', '.join(_way(c))}", over='' if cut else run.id)
+    return not cut
 
 def _loop_sections(project, g, c):
     t,u = c.table(),g.point(c.start)

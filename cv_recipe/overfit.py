@@ -85,6 +85,7 @@ def plain_config(
 def _rung(source, config, ledger, task, seed, kwargs):
     "Train, and say what was learned by heart"
     run = fit(source, config, ledger, seed, task=task, **kwargs | dict(train_preds=True))
+    if 'train' not in run.arrays: run = fit(source, config, ledger, seed, task=task, reuse=run, **kwargs | dict(train_preds=True, stage=f"{kwargs.get('stage', 'fit')}, asked again"))   # trained before, without that question
     kept = run.array('train')
     return dict(train=unlearned(kept['pred'], kept['target'], task), valid=judged(run).score(task), steps=int(run.metrics['steps']), run=run.id)
 

@@ -523,7 +523,7 @@ def fit(
     with seeded(derive_seed(seed, 'fit')):
         torch.set_num_threads(threads)
         c,w = resolve(config, source, ledger.folder, seed)
-        if (old := ledger.find(run_key(recorded(c, w), source, seed, stage, threads))): return old
+        if (old := ledger.find(run_key(recorded(c, w), source, seed, stage, threads))) and not _too_short(old, seconds): return old
         about = dict(asked=_asked(config, w), lineage=list(source.lineage), move='') | (notes or {})
         if reuse: _check_reuse(reuse, recorded(c, w), source, seed)
         with ledger.run(recorded(c, w), source, parent, hypothesis, predicted, seed, threads, stage, about) as run:
@@ -548,6 +548,11 @@ def rates_of(
     "The highest rate of each group, as the config says"
     if learn.opt is None: learn.create_opt()
     return [learn.dls.config.lr*s for s in learn.rates(len(learn.opt.param_lists))]
+
+def _too_short(run, seconds):
+    "Whether the clock has cut a run that may take longer now"
+    if not run.metrics.get('cut'): return False
+    return seconds is None or seconds>1.25*float(run.ledger.runs().set_index('id').seconds[run.id])
 
 def _check_reuse(run, config, source, seed):
     "Raise where another training would have been asked for"

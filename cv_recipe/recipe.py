@@ -108,6 +108,7 @@ def _about_source(self:Recipe)->dict:
 
 @patch
 def _save(self:Recipe, report=True):
+    if self.state['status']!='done': self.state['used'] = round(self.before+time.monotonic()-self.began, 2)
     atomic_write(self.folder/'project.json', json.dumps(self.state, indent=1, ensure_ascii=False))
     if report: write_report(self.folder)
 
@@ -157,7 +158,7 @@ def _stage(self:Recipe, stage, project, entry):
     entry['seconds'] = round(time.monotonic()-began, 2)
     text = json.dumps(dict(name=stage.name, title=stage.title, seconds=entry['seconds']) | res.to_dict(), ensure_ascii=False)
     if entry['status']=='done': project.results[stage.name] = json.loads(text)['data'] | dict(seconds=entry['seconds'])
-    self.state |= dict(now=None, used=self.state['used']+entry['seconds'])
+    self.state['now'] = None
     atomic_write(path, text)
     self._save()
     for o in res.findings.only('warn','fail'): self.say(f'  {o}'.replace('\n', '\n  '))
@@ -219,6 +220,7 @@ def run(self:Recipe)->dict: # What is in summary.json
 @patch
 def _run(self:Recipe):
     self.state,self.shown,self.written = self._opened(),0.,time.monotonic()
+    self.before = self.state['used']
     device,finished = pick_device(self.device),{s.name for s in self.stages}<=set(self.state.get('done_stages', ())) and (self.folder/'summary.json').exists()
     if finished and all(read_json(self._file(s)) for s,e in zip(self.stages, self.state['plan']) if e['status']!='skipped'):
         summary = self._with_bars(read_json(self.folder/'summary.json'))
@@ -276,9 +278,8 @@ _OF_STAGE = ('dumb','colour','tiny','near','frozen')
 
 @patch
 def _before(self:Recipe)->float:
-    "Seconds that earlier processes spent on stages of this plan"
-    mine = sum(e['seconds'] or 0 for e in self.state['plan'])
-    return max(0., mine-(time.monotonic()-self.began))
+    "Seconds that earlier processes spent on this plan, give or take those since they last wrote it down"
+    return self.before
 
 # %% ../nbs/78_recipe.ipynb #5cdce9b2
 @patch

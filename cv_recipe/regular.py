@@ -91,16 +91,16 @@ class Patience(Callback):
     "Ends training where validation loss has not fallen for some epochs"
     order = 54
     def __init__(self,
-        epochs:int # That may pass
+        epochs:int # With a validation, that may pass
     ): self.epochs = epochs
     def before_fit(self):
         if not hasattr(self.learn, 'run_log'): raise ValueError("patience: train by `fit`, which validates after each epoch and writes down why it ended")
-        self.best,self.at = math.inf,-1
+        self.best,self.waited = math.inf,0
     def after_epoch(self):
         loss = self.learn.run_log.scores.get('valid_loss')
         if loss is None: return   # not every epoch of a long training is validated
-        if loss<self.best: self.best,self.at = loss,self.epoch
-        elif self.epoch-self.at>=self.epochs and self.epoch+1<self.n_epoch:
+        self.best,self.waited = (loss,0) if loss<self.best else (self.best,self.waited+1)
+        if self.waited>=self.epochs and self.epoch+1<self.n_epoch:
             self.learn.pace.over,self.learn.pace.total = True,self.learn.pace.done   # it ends as it was meant to
             self.learn.run_log.to.log(dict(stopped=1.), step=self.epoch)
 

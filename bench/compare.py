@@ -6,7 +6,7 @@
 `null`: one config, trained from `--runs` seeds on 150, 400 and 1,000 digits and judged on the same 400 others. All pairs of single runs are compared with a noise floor of five further seeds, and all pairs of disjoint triples of seeds without one. Whatever is called better or worse is wrong.
 `planted`: 400 digits with a fifth of the training labels wrong, and the same with none wrong; `--pairs` times three seeds a side, other images each time. What is not called better is missed.
 
-One JSON line a training run, with commit, versions and the outcome of every validation row; started again, only what is not there is done.
+One JSON line a training run, with commit, versions and for each validation row, in the order of their ids, whether it was right; started again, only what is not there is done.
 """
 import argparse, itertools, json, os, subprocess, sys, tempfile, warnings
 from pathlib import Path
@@ -42,6 +42,7 @@ def cases(a):
     for p in range(a.pairs): yield from (('planted', 400, 100+p, w, s) for w in (.2,0.) for s in range(3))
 
 def run(a):
+    from cv_recipe.core import stable_hash
     from cv_recipe.pipe import fit
     from cv_recipe.runs import versions
     have = [json.loads(l) for l in open(a.out)] if a.out.exists() else []
@@ -51,16 +52,16 @@ def run(a):
         _,n,deal,wrong,seed = case
         src = sources.setdefault((n, deal, wrong), source(n, deal, wrong))
         with tempfile.TemporaryDirectory() as d: kept = fit(src, config(), d, seed=seed, threads=1, device='cpu', board=False).array('valid')
-        row = dict(case=case, ids=list(kept['id']), right=(kept['pred'].argmax(1)==kept['target']).astype(int).tolist(), commit=commit(), versions=versions())
+        order = np.argsort(kept['id'])
+        row = dict(case=case, rows=stable_hash(sorted(kept['id'])), right=''.join(map(str, (kept['pred'].argmax(1)==kept['target']).astype(int)[order])), commit=commit(), versions=versions())
         with open(a.out, 'a') as f: f.write(json.dumps(row)+'\n')
         if sys.stderr.isatty() or i%20==0: print(f'{i+1}/{len(todo)}', file=sys.stderr, flush=True)
 
 def judged(r):
     "A line as `compare` takes it"
     from cv_recipe.compare import Judged
-    right,order = np.array(r['right'], float),np.argsort(r['ids'])
-    ids = np.array(r['ids'])[order]
-    return Judged(ids, np.stack([right, 1-right], 1)[order][None], np.zeros(len(ids), int), ids, r['case'][4], source=str(r['case'][1:4]))
+    right,ids = np.array(list(r['right']), float),np.array([f"{r['rows']}.{i:04}" for i in range(len(r['right']))])
+    return Judged(ids, np.stack([right, 1-right], 1)[None], np.zeros(len(ids), int), ids, r['case'][4], source=str(r['case'][1:4]))
 
 def table(a):
     from cv_recipe.compare import compare, spread_of

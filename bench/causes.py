@@ -82,9 +82,12 @@ def run(a):
                 print(name, cause, seed, [f"{o['name']} {o['worth']}" for o in row['found'][:4]], f"{row['seconds']:.0f} s", flush=True)
 
 def table(a):
+    from cv_recipe.report import gravest
     rows = [json.loads(l) for l in open(a.files[0])]
-    res = pd.DataFrame([dict(data=r['data'], cause=r['cause'], hit=not (r['first'] or '').startswith(('label noise','balance of classes','shortcut: ')) if CAUSES[r['cause']] is None else (r['first'] or '').startswith(CAUSES[r['cause']]), first=r['first']) for r in rows])
-    print(res.groupby(['data','cause']).agg(n=('hit','size'), right=('hit','sum'), first=('first', lambda s: ', '.join(sorted({str(o) for o in s})))).to_string())
+    for r in rows: r['first'] = next((f['name'] for f in gravest(r['found'])), '')   # the order is the report's of today
+    def right(r): return not r['first'].startswith(('label noise','balance of classes','shortcut: ')) if CAUSES[r['cause']] is None else r['first'].startswith(CAUSES[r['cause']])
+    res = pd.DataFrame([dict(data=r['data'], cause=r['cause'], hit=right(r), first=r['first']) for r in rows])
+    print(res.groupby(['data','cause']).agg(n=('hit','size'), right=('hit','sum'), first=('first', lambda s: ', '.join(sorted(set(s))))).to_string())
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

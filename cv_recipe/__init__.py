@@ -15,6 +15,7 @@
 - `cv_recipe.climb`: What to try next, what to build on, and when to stop: beliefs that are written down before, and corrected by what is measured
 - `cv_recipe.compare`: Is this config better than that one, or was it the seed?
 - `cv_recipe.core`: What every other room stands on: findings, seeds, files that are whole or absent, and a choice of device
+- `cv_recipe.crop`: Boxes from where a network looks, proposed for the training images, and kept only if they help
 - `cv_recipe.data`: A data set as one table: a row an image, known by its content, on one side of the split for good
 - `cv_recipe.dups`: Find images that are the same picture, above all those on both sides of the split
 - `cv_recipe.dynamics`: What enters the network, what it looks like inside, how its answers change, and which training images its mistakes resemble

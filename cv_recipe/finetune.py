@@ -135,8 +135,10 @@ def _expected(w): return .05 if w.origin!='random' else .2
 def _planned(project, c, w):
     "`c` with as many epochs or steps, and as large images, as can be afforded; and the seconds for it"
     if (d := project.decided.get('finetune')): return Config.from_dict(d | dict(weights=c.weights)),None
-    if project.asked.get('steps') is not None: return c.but(steps=max(1, round(project.asked['steps']*first_share(project)))),None
     fixed,n,pretrained = project.asked.get('size') not in (None,'auto') or bool(w.sized(c.size+32)),len(project.source.train),w.origin!='random'
+    if project.asked.get('steps') is not None:
+        share,most = first_share(project),_EPOCHS['pretrained' if pretrained else 'scratch']*math.ceil(n/c.bs)
+        return c.but(steps=max(1, round(project.asked['steps']*share) if share==1 else min(round(project.asked['steps']*share), most))),None
     step = step_seconds(c, project.source, w, project.device, project.threads, project.cache)
     for _ in range(3):   # smaller images leave more time, and more time larger images
         full,share = project.left()-reserved(project, .4*step/c.bs),first_share(project)

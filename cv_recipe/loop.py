@@ -10,7 +10,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/loop.html.md"""
 
 # %% auto #0
 __all__ = ['REGULAR', 'Ground', 'Mend', 'Node', 'longer_belief', 'size_belief', 'run_loop', 'loop_picture', 'loop_finding',
-           'config_of', 'overfit_stage', 'label_mends', 'loop_stage', 'decided_in']
+           'config_of', 'overfit_stage', 'label_mends', 'copy_mends', 'crop_mends', 'loop_stage', 'decided_in']
 
 # %% ../nbs/68_loop.ipynb #27451931
 import json, math
@@ -28,8 +28,9 @@ from .cards import moves
 from .climb import Climb, Move, Step, climb, confirmed
 from .compare import ENOUGH, Comparison, Judged, judge, judged, row_gain
 from .core import Finding, Findings, atomic_write, plain, plural, read_json
+from .crop import cropped, crops_picture, object_boxes
 from .finetune import reserved
-from .overfit import LEARNED, epoch_drop, larger, plain_config, smaller_arch, stuck_rows, unlearned, what_stops_it
+from .overfit import LEARNED, epoch_drop, larger, own_rate, plain_config, smaller_arch, stuck_rows, unlearned, what_stops_it
 from .pipe import Config, asked_by, fit, pick_weights, typical_side
 from .regular import early_stop
 from .runs import Ledger, Run
@@ -61,7 +62,7 @@ class Ground:
 @dataclass(frozen=True)
 class Mend:
     "A correction of training rows, as something to try"
-    rows:dict # For `Source.fix`: drop, relabel
+    rows:dict # For `Source.fix`: drop, relabel; and crop, the boxes for `cropped`
     prior:float # The gain that is believed, in the metric's units
     sd:float # How unsure that is
     why:str # The hypothesis
@@ -78,7 +79,8 @@ class Node:
 # %% ../nbs/68_loop.ipynb #410cd7ac
 @patch
 def mended(self:Ground,
-    names:Iterable[str] # Of corrections
+    names:Iterable[str], # Of corrections
+    channels:int=3 # Of images that are cropped
 )->Callable: # Source to Source
     "What corrects the training rows of a source"
     def mend(source):
@@ -86,7 +88,9 @@ def mended(self:Ground,
             rows,mine = self.mends[n].rows,set(source.train.df.id)   # what was dropped before is gone
             drop,relabel = [i for i in rows.get('drop', ()) if i in mine],{i: l for i,l in rows.get('relabel', {}).items() if i in mine}
             if drop or relabel: source = source.fix(drop=drop, relabel=relabel)
-        return source
+        mine = set(source.train.df.id)
+        boxes = {i: b for n in names for i,b in self.mends[n].rows.get('crop', {}).items() if i in mine}   # last: what is cropped has a new id
+        return cropped(source, boxes, self.kwargs.get('folder'), channels) if boxes else source
     return mend
 
 @patch
@@ -200,18 +204,28 @@ def propose(self:Ground,
     res += [Move(n, (child, node.mends), u*p, u*sd, node.cost*times, why) for n,child,p,sd,times,why in (*self._growth(node, left), *self._other(node), *self._smaller(node))]
     res = [m for m in res if self.by_heart(node) or not self._regularizes(c, m.to[0])]
     res += [Move(n, (c, (*node.mends, n)), m.prior, m.sd, node.cost, m.why) for n,m in self.mends.items() if not any(self._same_rows(n, o) for o in node.mends)]
-    return [self._priced(m, node) for m in res]
+    return [self._priced(self._rated(m, node), node) for m in res]
 
 @patch
 def _same_rows(self:Ground, a, b):
-    def rows(n): return {i for o in self.mends[n].rows.values() for i in o}
+    def rows(n): return {i for k,o in self.mends[n].rows.items() if k!='crop' for i in o}
     return a==b or bool(rows(a) & rows(b))
 
 @patch
 def _priced(self:Ground, move, node):
     "Where steps are counted, a training costs its steps"
-    if self.by=='seconds' or _only_asked(node.config, move.to[0]): return move
-    return replace(move, cost=float(move.to[0].steps*max(1, self.folds)))
+    c = move.to[0]
+    if self.by=='seconds' or _only_asked(node.config, c): return move
+    return replace(move, cost=float(c.steps*max(1, self.folds)+3*_brief(c)*(c.lr=='auto')))
+
+@patch
+def _rated(self:Ground, move, node):
+    "Another network is tried at a rate of its own, which a sweep finds"
+    c,mends = move.to
+    if c.arch==node.config.arch: return move
+    return replace(move, to=(c.but(lr='auto'), mends), cost=move.cost*(1+3*_brief(c)/(c.steps*max(1, self.folds))))
+
+def _brief(config): return max(20, config.steps//10)   # steps of each rate that is tried
 
 def _only_asked(config, child): return set(config.diff(child))=={'tta'}   # what is only asked in other ways is not trained again
 
@@ -236,13 +250,26 @@ def measure(self:Ground,
 )->tuple[Node,float,float,float]: # The new node, the gain, how unsure that is, the cost
     "Train a move, and hold it against what it came from"
     (config,mends),views = move.to,move.cost<node.cost and _only_asked(node.config, move.to[0])
-    try: seen = self.judge(config, mends, self.seed, move, node, node.seen if views else None)
+    try:
+        config,swept = self.at_own_rate(config, mends, node)
+        seen = self.judge(config, mends, self.seed, move, node, node.seen if views else None)
     except Exception as e:   # one move that can't be done is no reason to lose the others
         self.failed[move.name] = ' '.join(f'{type(e).__name__}: {e}'.split())[:200]
         return node,-10*move.sd,move.sd,move.cost
     gain = row_gain(seen, node.seen, self.task)
     noise = max((1 if views else math.sqrt(2))*(gain.hi-gain.lo)/3.92, .05*self.point(node))
-    return self.node(config, seen, mends, *((node.train,node.cost) if views else ())),gain.value,noise,move.cost if views and self.by=='steps' else self.paid(seen.runs)
+    return self.node(config, seen, mends, *((node.train,node.cost) if views else ())),gain.value,noise,move.cost if views and self.by=='steps' else self.paid((*swept, *seen.runs))
+
+@patch
+def at_own_rate(self:Ground,
+    config:Config, # With a rate, or with 'auto' in its place
+    mends:tuple, # Names of corrections
+    node:Node # Where it starts from
+)->tuple[Config,tuple]: # At a rate; and the runs that found it
+    "Try rates around that of the node, where a config is to have its own"
+    if config.lr!='auto': return config,()
+    c,tried = own_rate(self.mended(mends, config.channels)(self.source), config, self.ledger, self.seed, steps=_brief(config), around=node.config.lr, notes=dict(auto=['lr','weights']), task=self.task, seconds=self.left(), **self.kwargs)
+    return c,tuple(i for i in tried.run if i)
 
 @patch
 def judge(self:Ground,
@@ -255,8 +282,8 @@ def judge(self:Ground,
     stage:str='loop' # Who asks
 )->Judged:
     "Train, as this ground does it"
-    said = dict(hypothesis=move.why, predicted=move.prior, notes=dict(move=move.name)) if move else {}
-    return judge(self.source, config, self.ledger, seed, self.folds, mend=self.mended(mends), reuse=reuse, parent=node.seen.runs[0] if node else None, task=self.task,
+    said = dict(hypothesis=move.why, predicted=move.prior, notes=dict(move=move.name) | (dict(auto=['lr','weights']) if move.to[0].lr=='auto' else {})) if move else {}   # a rate that follows is no decision
+    return judge(self.source, config, self.ledger, seed, self.folds, mend=self.mended(mends, config.channels), reuse=reuse, parent=node.seen.runs[0] if node else None, task=self.task,
         stage=stage, seconds=self.left(), train_preds=reuse is None, **said, **self.kwargs)
 
 # %% ../nbs/68_loop.ipynb #d09237ba
@@ -268,9 +295,9 @@ def run_loop(
     follow:Iterable=() # Moves that were decided before, or their names
 )->Climb:
     "Try what promises most for its cost, one change at a time"
-    spent = [0.]
-    def propose(node): return ground.propose(node, budget-spent[0])
-    def tell(step): spent[0] += step.cost; told(step)
+    spent,been = [0.],[(start.config, start.mends)]
+    def propose(node): return [m for m in ground.propose(node, budget-spent[0]) if m.to not in been]   # two heads could follow one another for ever
+    def tell(step): spent[0] += step.cost; been.append(step.move.to); told(step)
     return climb(start, propose, ground.measure, budget, .05*ground.point(start), tell, follow)
 
 # %% ../nbs/68_loop.ipynb #29e152ec
@@ -385,18 +412,51 @@ def label_mends(
     why = f"{share:.0%} of the labels are wrong, and {plural(len(queue), 'training label')} stand{'s' if len(queue)==1 else ''} out"
     return dict(relabel_doubted=Mend(dict(relabel=queue), .3*share, .2*share+.005, why), drop_doubted=Mend(dict(drop=list(queue)), .25*share, .2*share+.005, why))
 
-def _mends(project):
+def copy_mends(
+    cluster:dict, # Id to the number of its cluster of near duplicates, of the stage 'dups'
+    source:Any # A `Source`
+)->dict: # Name to `Mend`
+    "One of each cluster of near duplicates among the training rows, where copies are a hundredth of these"
+    df = source.train.df
+    known = df[df.id.isin(cluster)]
+    extra = list(known.id[pd.Series([(cluster[i], str(l)) for i,l in zip(known.id, known.label)], known.index).duplicated()])
+    if len(extra)<.01*len(df): return {}
+    return dict(one_of_each=Mend(dict(drop=extra), 0., .006, f"{plural(len(extra), 'training image')} show what another one shows, and weigh as much as what is seen once"))
+
+def crop_mends(
+    boxes:pd.DataFrame, # From `object_boxes`
+    most:float=.8 # Of an image: a box that holds more leaves nothing out
+)->dict: # Name to `Mend`
+    "The background cropped away, where boxes leave out much of at least three images in ten"
+    some = boxes[boxes.share<most]
+    if not len(boxes) or len(some)<.3*len(boxes): return {}
+    why = f"{1-some.share.mean():.0%} of {plural(len(some), 'training image')} say nothing of the label, as the first model sees it"
+    return dict(crop_background=Mend(dict(crop={r.id: [round(float(v), 4) for v in (r.x0, r.y0, r.x1, r.y1)] for r in some.itertuples()}), 0., .015, why))
+
+def _mends(project, run, failed):
     "Corrections that may be tried; of a run that is repeated those that it made, row by row"
     if 'mends' in project.decided: return {n: Mend(rows, 0., .01, 'as decided before') for n,rows in project.decided['mends'].items()}
-    return label_mends(project.results.get('labels', {}), len(project.source.train))
+    before,res = (read_json(project.folder/'loop.json') or {}).get('mends', {}),project.results
+    known = {n: Mend(rows, 0., .01, 'as decided before') for n,rows in before.items()}
+    return known | label_mends(res.get('labels', {}), len(project.source.train)) | copy_mends(res.get('dups', {}).get('cluster', {}), project.source) | _crops(project, run, failed)
 
-def _ground(project, budget, cost):
+def _crops(project, run, failed, least=96):
+    "Boxes from the first model, where images are large enough to have a background and a look at them costs little"
+    src,c = project.source,run.config
+    if src.kind!='single' or c['channels'] not in (1,3) or typical_side(src)<least: return {}
+    each = float(project.ledger.runs().set_index('id').seconds[run.id])/(3*run.metrics['steps']*c['bs'])   # of a forward pass; at twice the size it is four
+    if project.asked.get('steps') is None and 5*each*len(src.train)>.05*_left(project): return {}
+    try: return crop_mends(object_boxes(run, src, project.task, device=project.device, folder=project.cache))
+    except ValueError as e: failed['crop_background'] = str(e)[:200]; return {}
+
+def _ground(project, run, budget, cost):
     "What the loop of a project stands on"
+    failed = {}
     src,by,res = project.source,'steps' if project.asked.get('steps') is not None else 'seconds',project.results
     few,before = len(src.valid)<ENOUGH and budget>=25*cost,read_json(project.folder/'loop.json') or {}   # taken up again, it goes on as it began
     facts = dict(mirror=bool(res['baselines'].get('flip', True)), rare=project.task.metric.name not in ('accuracy','top_5') and _uneven(src))
     left = (lambda: None) if by=='steps' else (lambda: max(5., project.left()-reserved(project)))
-    return Ground(src, project.ledger, project.task, project.seed, project.decided.get('folds', before.get('folds', 5 if few else 0)), by, _mends(project), facts, (res.get('overfit') or {}).get('length') or math.inf, left, _how(project))
+    return Ground(src, project.ledger, project.task, project.seed, project.decided.get('folds', before.get('folds', 5 if few else 0)), by, _mends(project, run, failed), facts, (res.get('overfit') or {}).get('length') or math.inf, left, _how(project), failed)
 
 def _uneven(source, times=3):
     if source.kind!='single': return False
@@ -424,10 +484,15 @@ def _kept_config(project, config):
 def _made(project, s):
     "Steps that a training of this move came to, which the clock may have cut"
     ids = s.node.seen.runs
-    return max(int(project.ledger[i].metrics['steps']) for i in ids) if s.node.config==s.move.to[0] else s.move.to[0].steps
+    return max(int(project.ledger[i].metrics['steps']) for i in ids) if _trained(s) else s.move.to[0].steps
+
+def _trained(s):
+    "Whether a move came to a network of its own; one that failed didn't"
+    c = s.move.to[0]
+    return s.node.config in (c, c.but(lr=s.node.config.lr) if c.lr=='auto' else c)
 
 def _written(project, g, climb_steps, why=''):
-    steps = [dict(move=s.move.name, on=s.start, config=_kept_config(project, s.move.to[0]), mends=list(s.move.to[1]), made=_made(project, s), why=s.move.why, predicted=s.move.prior, unsure=s.move.sd, expected_cost=s.move.cost, observed=s.observed, noise=s.noise, gain=s.gain, kept=s.kept, cost=s.cost, runs=list(s.node.seen.runs)) for s in climb_steps]
+    steps = [dict(move=s.move.name, on=s.start, config=_kept_config(project, s.move.to[0]), mends=list(s.move.to[1]), made=_made(project, s), rate=s.node.config.lr if _trained(s) else None, why=s.move.why, predicted=s.move.prior, unsure=s.move.sd, expected_cost=s.move.cost, observed=s.observed, noise=s.noise, gain=s.gain, kept=s.kept, cost=s.cost, runs=list(s.node.seen.runs)) for s in climb_steps]
     atomic_write(project.folder/'loop.json', json.dumps(plain(dict(steps=steps, why=why, folds=g.folds, mends={n: g.mends[n].rows for s in climb_steps for n in s.move.to[1]})), indent=1))
 
 def _loop_cost(project): return max(5., _left(project)) if project.asked.get('steps') is None and project.deadline else 60.
@@ -441,7 +506,7 @@ def loop_stage(project:Project)->Result:
     budget,cost = _left(project)+before*(project.asked.get('steps') is None),_cost_of(project, run)
     if project.decided and not names: return _nothing('the run that is repeated tried nothing')
     if budget<1.3*cost and not names: return _nothing(f'{_amount(project, budget)} are left, and the first model took {_amount(project, cost)}: give more {"steps" if project.asked.get("steps") is not None else "minutes"}')
-    g = _ground(project, budget, cost)
+    g = _ground(project, run, budget, cost)
     done,state = [],dict(spent=0.)
     g.kwargs |= dict(tick=lambda share,left: project.tick(min(.99, state['spent']/budget), None if g.by=='steps' else max(0., project.left())))
     def told(step):
@@ -480,7 +545,7 @@ def decided_in(
         total = sum(int(ledger[i].metrics.get('steps', 0)) for i in df.id[df.status=='done'])
         whole = read_json(folder/'loop.json') or {}
         loop = whole.get('steps', [])
-        return dict(finetune=dict(r.config, steps=int(r.metrics['steps'])), loop=[dict(o, config=dict(o['config'], steps=o['made'])) for o in loop if 'config' in o],
+        return dict(finetune=dict(r.config, steps=int(r.metrics['steps'])), loop=[dict(o, config=dict(o['config'], steps=o['made'], lr=o.get('rate') or o['config']['lr'])) for o in loop if 'config' in o],
             folds=whole.get('folds', data.get('loop', {}).get('folds', 0)), mends=whole.get('mends', {}), claimed=bool(data.get('loop', {}).get('claimed')), steps=max(1, total))
     finally: ledger.close()
 
@@ -499,18 +564,26 @@ def _confirm(g, c, project, start, budget, again):
 def _ship(project, g, c, check, run):
     "Hand the winner on, if it is one"
     best,claimed = c.best,check is not None and check.verdict=='better'
-    if c.at<0 or (check is not None and check.verdict=='worse') or not (claimed or g.task.metric.better(best.seen.score(g.task), c.start.seen.score(g.task))): return False
+    if c.at<0 or (check is not None and check.verdict=='worse') or not (claimed or g.task.metric.better(best.seen.score(g.task), c.start.seen.score(g.task))):
+        if g.folds: project.ship(run, run.metrics[g.task.metric.name], '', folds=c.start.seen)
+        return False
     if g.folds: new = replace(g, folds=0).judge(best.config, best.mends, g.seed, node=c.start, stage='ship').runs[0]
     else: new = best.seen.runs[0]
     new = g.ledger[new]
     cut = bool(g.folds and new.metrics['cut'])   # then validation decides
-    project.ship(new, new.metrics[g.task.metric.name], f"fine-tuned, then {', '.join(_way(c))}", over='' if cut else run.id)
+    project.ship(new, new.metrics[g.task.metric.name], f"fine-tuned, then {', '.join(_way(c))}", over='' if cut else run.id, folds=best.seen if g.folds else None)
     return not cut
 
 def _loop_sections(project, g, c):
     t,u = c.table(),g.point(c.start)
     parts = [section('What was predicted, and what came', loop_picture(c, u), 'gray: what was believed before; dots: what was measured on validation rows'), section('What was tried', _shown(t, u, g), f'gains in points of {g.task.metric.name}; {c.why}', 60)] if len(t) else []
-    return parts+[section('The tree', _tree_rows(project), 'each change below what it was made to; all gains are on validation rows', 80)]
+    return parts+_before_after(project, g, c)+[section('The tree', _tree_rows(project), 'each change below what it was made to; all gains are on validation rows', 80)]
+
+def _before_after(project, g, c):
+    "Some of the images that were cropped, whichever way it ended"
+    if not any('crop_background' in s.move.to[1] for s in c.steps) or not (rows := g.mends['crop_background'].rows.get('crop')): return []
+    boxes = pd.DataFrame([(i, *b) for i,b in rows.items() if i in set(project.source.df.id)], columns=['id','x0','y0','x1','y1'])
+    return [section('Before and after', crops_picture(project.source, boxes, seed=g.seed), 'training images, and what a crop would leave of them; validation images stay whole')]
 
 def _shown(t, u, g):
     res = t[['move','on','why']].copy()

@@ -50,27 +50,29 @@ def own_rate(
     config:Config, # Every decision; its rate is not used
     ledger:Ledger, # Where the short runs are written down
     seed:int=0, # Of the short runs
-    factors:Iterable[float]=(1/3,1,3), # Of the rate that `resolve` would take
+    factors:Iterable[float]=(1/3,1,3), # Of the rate in the middle
+    around:float|None=None, # The rate in the middle; None takes what `resolve` would
     steps:int|None=None, # Of each; None takes a tenth of the config's, and 20 at least
     notes:dict|None=None, # For the runs
     **kwargs:Any # For `fit`
-)->tuple[Config,pd.DataFrame]: # The config at the best of the rates; and `lr, loss` of each
+)->tuple[Config,pd.DataFrame]: # The config at the best of the rates; and `lr, loss, run` of each
     "Find the rate at which this network learns fastest"
     c,_ = resolve(config.but(lr='auto'), source, ledger.folder, seed)
     per = max(1, len(source.train)//c.bs)
     steps = steps or max(20, (c.steps or c.epochs*per)//10)
-    rows = [(lr, _last_loss(source, c.but(lr=lr, steps=steps), ledger, seed, notes, kwargs)) for lr in (c.lr*f for f in factors)]
-    df = pd.DataFrame(rows, columns=['lr','loss'])
+    rows = [(lr, *_last_loss(source, c.but(lr=lr, steps=steps), ledger, seed, notes, kwargs)) for lr in ((around or c.lr)*f for f in factors)]
+    df = pd.DataFrame(rows, columns=['lr','loss','run'])
     if not np.isfinite(df.loss).any(): raise ValueError(f"own_rate: training diverges at every rate from {df.lr.min():.2g} to {df.lr.max():.2g}; give smaller factors, or ask verify what is wrong")
     return config.but(lr=float(df.lr[df.loss.idxmin()])),df
 
 def _last_loss(source, config, ledger, seed, notes, kwargs):
-    "Mean loss of the last quarter of a short run; infinite where it diverged"
-    try: losses = fit(source, config, ledger, seed, notes=notes, **kwargs | dict(stage='rate')).array('losses')
+    "Mean loss of the last quarter of a short run, and its id; infinite and none where it diverged"
+    try: run = fit(source, config, ledger, seed, notes=notes, **kwargs | dict(stage='rate'))
     except ValueError as e:
-        if 'diverged' in str(e): return float('inf')
+        if 'diverged' in str(e): return float('inf'),''
         raise
-    return float(losses[-max(1, len(losses)//4):].mean())
+    losses = run.array('losses')
+    return float(losses[-max(1, len(losses)//4):].mean()),run.id
 
 # %% ../nbs/65_overfit.ipynb #e5f1e1b6
 LEARNED = .02 # Less than this counts as by heart

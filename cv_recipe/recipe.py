@@ -21,7 +21,7 @@ import torch
 from fastcore.basics import patch
 
 from .bars import with_benchmarks
-from .blend import ship
+from .blend import ship, ship_folds
 from .cache import file_lock
 from .core import Finding, Findings, atomic_write, pick_device, plain, plural, read_json, stable_hash
 from .model import arch_tag, read_weights
@@ -32,7 +32,7 @@ from .stage import Project, Result, Stage, in_order, load_stages
 from .travel import model_card
 
 # %% ../nbs/78_recipe.ipynb #3626c4ee
-_MINE = ('report.html','summary.json','findings.json','project.json','weights.json','loop.json','stages','model')
+_MINE = ('report.html','summary.json','findings.json','project.json','weights.json','loop.json','stages','model','folds')
 
 def set_aside(
     folder:Path # Of a project
@@ -124,16 +124,25 @@ def _known(self:Recipe):
 def _task(self:Recipe): return Project(self.folder, self.source, None, asked=self.asked).task
 
 @patch
-def _ship(self:Recipe, run, score, how, over=''):
+def _ship_folds(self:Recipe, folds, task):
+    "The networks that judged, to be asked together"
+    ledger = Ledger(self.folder)
+    try: ship_folds(folds, self.folder/'folds', ledger, task)
+    finally: ledger.close()
+
+@patch
+def _ship(self:Recipe, run, score, how, over='', folds=None):
     "Make the model of `run` the one in the folder, unless that is better, and not of the run that this one was chosen over"
     task,best = self._task(),self.state['model']
     loss = run.metrics.get('valid_loss', float('inf'))
-    if best and best['run']==run.id and (self.folder/'model'/'model.json').exists(): return
-    if best and best['run']!=over and not (task.metric.better(score, best['score']) or (score==best['score'] and loss<best['loss'])): return
+    there = best and best['run']==run.id and (self.folder/'model'/'model.json').exists()
+    if best and not there and best['run']!=over and not (task.metric.better(score, best['score']) or (score==best['score'] and loss<best['loss'])): return
+    if folds: self._ship_folds(folds, task)
+    if there: self.state['model'] |= dict(folds=len(folds.runs) if folds else 0); return
     info = dict(how=how, metric=task.metric.name, valid=score, seed=run.info['seed'], threads=run.info['threads'], source=self.source.fingerprint)
     ship(run, self.folder/'model', task, **info)
     c = Config.from_dict(run.config)
-    self.state['model'] = dict(run=run.id, score=score, loss=loss, how=how, arch=c.arch, size=c.size)
+    self.state['model'] = dict(run=run.id, score=score, loss=loss, how=how, arch=c.arch, size=c.size, folds=len(folds.runs) if folds else 0)
     self._save(report=False)
 
 # %% ../nbs/78_recipe.ipynb #eb853aa4
@@ -264,7 +273,7 @@ def _finished(self:Recipe, project):
         n_valid=final.get('n_valid', int((self.source.df.split=='valid').sum())), **_dumb(bars),
         seconds=round(time.monotonic()-self.began+self._before(), 1), seed=self.seed, threads=self.threads, n_test_looks=len(project.ledger.looks(self.source)),
         pretrained=w.origin!='random', weights=w.what, truncated=bool(late) or bool(res.get('finetune', {}).get('late')), test_metrics=final.get('test_metrics', {}),
-        bars=_shown(bars), model={k: model.get(k) for k in ('arch','size','run','how')}, fix_first=[o['name'] for o in gravest(findings) if o['verdict'] in ('fail','warn')])
+        bars=_shown(bars), model={k: model.get(k) for k in ('arch','size','run','how','folds')}, fix_first=[o['name'] for o in gravest(findings) if o['verdict'] in ('fail','warn')])
     atomic_write(self.folder/'findings.json', json.dumps([{k: v for k,v in o.items() if k!='evidence_html'} for o in findings], indent=1, ensure_ascii=False))
     atomic_write(self.folder/'summary.json', json.dumps(plain(summary), indent=1, ensure_ascii=False))
     self.state |= dict(status='done', now=None, done_at=time.time(), done_stages=[s.name for s in self.stages])

@@ -36,7 +36,7 @@ class Project:
     deadline:float|None=None # When to have ended, on the clock of `time.monotonic`
     results:dict=field(default_factory=dict) # Data of earlier stages, by name
     tick:Callable=lambda share, left: None # Told (share done, seconds left)
-    ship:Callable=lambda run, score, how, over='': None # Told of a run whose model is fit for use, unless there is a better one; in place of the run `over` whatever the scores
+    ship:Callable=lambda run, score, how, over='', folds=None: None # Told of a run whose model is fit for use, unless there is a better one; in place of the run `over` whatever the scores; and of what was judged by folds, whose networks go along
     cache:Path|None=None # Under which caches lie; None is the user's cache folder
     stages:tuple=() # Names of all that will be done, so that a stage may leave time to those after it
     decided:dict=field(default_factory=dict) # By stage, what another run decided, to be done again: a config, a list of steps

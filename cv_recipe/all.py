@@ -64,6 +64,7 @@ from .average import *
 from .tta import *
 from .cards import *
 from .together import *
+from .crop import *
 from .overfit import *
 from .morerows import *
 from .climb import *

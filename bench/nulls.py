@@ -12,7 +12,7 @@ warnings.simplefilter('ignore')
 
 import pandas as pd
 from cv_recipe.climb import Move, confirmed
-from cv_recipe.core import derive_seed
+from cv_recipe.core import derive_seed, plain
 from cv_recipe.data import Source
 from cv_recipe.loop import Ground, Mend, run_loop
 from cv_recipe.pipe import Config
@@ -41,7 +41,7 @@ def run(a):
         if i in have or i%n!=k-1: continue
         began = time.process_time()
         row = loop(i, a.moves) | dict(seconds=round(time.process_time()-began, 1), versions=versions())
-        with open(a.out, 'a') as f: f.write(json.dumps(row)+'\n')
+        with open(a.out, 'a') as f: f.write(json.dumps(plain(row))+'\n')
         print({k: v for k,v in row.items() if k!='versions'}, flush=True)
 
 def table(a):

@@ -383,7 +383,15 @@ def cache_usage(
     mb = lambda d: round(sum(_length(d/n) for n in ('data.bin','keys.bin'))/1e6, 1)
     days = lambda d: round((time.time()-(d/'store.json').stat().st_mtime)/86400, 1)
     rows = [(d.relative_to(_base(folder)).as_posix(), _records(d), mb(d), days(d)) for d in found]
+    rows += [_loose(_base(folder)/n, n) for n in _LOOSE if (_base(folder)/n).is_dir()]
     return pd.DataFrame(rows, columns=['name','records','mb','days']).sort_values('mb', ascending=False, ignore_index=True)
+
+_LOOSE = ('crops',) # Folders of files that are made again where they are gone
+
+def _loose(folder, name):
+    "(name, files, megabytes, days since the last)"
+    sizes = [(s.st_size, s.st_mtime) for p in folder.rglob('*.png') for s in [p.stat()]]
+    return name,len(sizes),round(sum(n for n,_ in sizes)/1e6, 1),round((time.time()-max((t for _,t in sizes), default=time.time()))/86400, 1)
 
 def _records(folder):
     try: return len(Store(folder))
@@ -400,6 +408,7 @@ def clear_cache(
     if name is not None and name not in set(have.name): raise ValueError(f"no cache {name!r} in {_base(folder)}: cache_usage() lists them")
     gone = have[(have.days>=days) & ((have.name==name) | (name is None))]
     for o,n in zip(gone.name, gone.records):
+        if o in _LOOSE: shutil.rmtree(_base(folder)/o, ignore_errors=True); continue
         if n<0: (_base(folder)/o/'store.json').unlink(missing_ok=True)   # without a header it is begun anew, and cleared
         Store(_base(folder)/o, (1,) if n<0 else None).clear()
     return float(gone.mb.sum())

@@ -118,10 +118,12 @@ def decisions(
     base = config_dict(Config())
     trained,asked = ([base | getattr(o, k) for o in (a, b)] for k in ('config','asked'))
     decided,followed = {},{}
+    arch = trained[0]['arch']!=trained[1]['arch']
     if a.source!=b.source: decided['source'] = tuple(' · '.join(o.lineage[-2:]) or o.source for o in (a, b))
     for k in {**base, **trained[0], **trained[1]}:
         x,y = (o.get(k) for o in trained)
-        if x!=y: (decided if asked[0].get(k)!=asked[1].get(k) else followed)[k] = (x, y)
+        own = arch and k in ('lr','weights') and 'auto' in (asked[0].get(k), asked[1].get(k))   # another network has its own
+        if x!=y: (decided if asked[0].get(k)!=asked[1].get(k) and not own else followed)[k] = (x, y)
     return decided,followed
 
 # %% ../nbs/26_compare.ipynb #3647bfe0

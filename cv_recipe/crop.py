@@ -10,7 +10,7 @@ Docs: https://cv-recipe.github.io/cv_recipe/crop.html.md"""
 __all__ = ['activation_maps', 'object_boxes', 'cropped', 'crops_picture']
 
 # %% ../nbs/61_crop.ipynb #cc5ca7ba
-import hashlib, io, math
+import hashlib, io, math, shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,8 +25,8 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from .cache import cache_images
-from .core import atomic_write, cache_dir, plural
-from .images import ImageError, open_image
+from .core import atomic_write, cache_dir, plural, stable_hash
+from .images import OPENER, ImageError, open_image
 from .model import Weights, as_input
 from .pipe import Config, run_model
 from .runs import Run
@@ -58,6 +58,7 @@ def activation_maps(
     with torch.enable_grad():
         out = model.forward_head(f)
         g, = torch.autograd.grad(out[torch.arange(len(out)), torch.as_tensor(y, device=out.device)].sum(), f)
+    if f.ndim==3 and prefix and not g[:,prefix:].any(): g = g[:,:prefix].sum(1, keepdim=True).expand_as(f)   # the head reads the token in front alone: places count as far as they resemble it
     a,g = (_as_map(o.detach().float(), prefix, model.num_features) for o in (f, g))
     m = (g.mean((2,3), keepdim=True)*a).sum(1).clamp_(min=0)
     return (m/m.amax((1,2), keepdim=True).clamp(min=1e-9)).cpu().numpy()
@@ -66,7 +67,7 @@ def activation_maps(
 def _sight(model, weights, config, most=7):
     "The size at which to ask: `most` cells a side, twice the trained size at most"
     if weights.sized(config.size+32): return config.size
-    with torch.no_grad(): f = model.forward_features(torch.zeros(1, config.channels, config.size, config.size))
+    f,_ = _grid(model, torch.zeros(1, config.channels, config.size, config.size))
     cells = _as_map(f, getattr(model, 'num_prefix_tokens', 0), model.num_features).shape[-1]
     return config.size if cells>=most else min(2*config.size, 32*math.ceil(most*config.size/cells/32))
 
@@ -113,7 +114,8 @@ def cropped(
     source:Any, # A `Source`
     boxes:dict, # Id to (x0, y0, x1, y1), as shares of the image's sides
     folder:str|Path|None=None, # Under which the new files go; None is the user's cache folder
-    channels:int=3 # Of the new files: 1, 3 or 4
+    channels:int=3, # Of the new files: 1, 3 or 4
+    side:int|None=None # Their longer side in pixels, at most; None keeps every pixel
 )->Any: # A `Source` of as many rows: labels, groups and sides are as they were, ids are of the new images
     "Rows whose images are those within their boxes, as new files; what can't be read stays whole, and is counted"
     if channels not in (1,3,4): raise ValueError(f"cropped: channels={channels!r}: give 1, 3 or 4")
@@ -122,26 +124,42 @@ def cropped(
     for i,b in boxes.items():
         if i not in known: raise ValueError(f"cropped: there is no row {i!r} in this Source")
         if len(b)!=4 or not (0<=b[0]<b[2]<=1 and 0<=b[1]<b[3]<=1): raise ValueError(f"cropped: the box of {i!r} is {tuple(b)}: give x0, y0, x1, y1 as shares of the sides, from 0 to 1, the lower one first")
-    with ThreadPoolExecutor(4) as ex: cut = dict(zip(boxes, ex.map(lambda i: _cut(known[i], boxes[i], to, channels), boxes)))
+    to.mkdir(parents=True, exist_ok=True)
+    if side and (n := len(boxes)*channels*side**2)>2*(free := shutil.disk_usage(to).free): raise ValueError(f"cropped: {plural(len(boxes), 'image')} may take {n/2e9:.1f} GB, and {free/1e9:.1f} GB are free in {to}; give a smaller side or another folder")
+    with ThreadPoolExecutor(4) as ex: cut = dict(zip(boxes, ex.map(lambda i: _cut(known[i], i, boxes[i], to, channels, side), boxes)))
     done = {i: o for i,o in cut.items() if o}
     df['path'] = [done[i][1].as_posix() if i in done else p for i,p in zip(df.id, df.path)]
-    df['id'] = ['.'.join([done[i][0], *i.split('.')[1:]]) if i in done else i for i in df.id]
+    df['id'] = _ids(df.id, {i: o[0] for i,o in done.items()})
     lost = [f"{plural(len(cut)-len(done), 'image')} could not be read and stayed whole"]*(len(done)<len(cut))
     return source._but(df, f'crop({len(done)})', [f"{plural(len(done), 'image')} cropped", *lost])
 
-def _cut(path, box, to, channels):
-    "(id, file) of the part of an image within its box; None where it can't be read"
-    try: a = open_image(path, channels=channels)
-    except ImageError: return None
-    (h,w),(x0,y0,x1,y1) = a.shape[:2],box
-    l,t = math.floor(x0*w),math.floor(y0*h)
-    a = np.ascontiguousarray(a[t:max(t+1, math.ceil(y1*h)), l:max(l+1, math.ceil(x1*w))])
-    buf = io.BytesIO()
-    Image.fromarray(a[...,0] if channels==1 else a).save(buf, 'PNG')
-    id = hashlib.blake2b(buf.getvalue(), digest_size=8).hexdigest()
-    file = (to/id[:2]/f'{id}.png').absolute()
-    if not file.exists(): atomic_write(file, buf.getvalue())
-    return id,file
+def _ids(old, new):
+    "Contents in the place of ids, numbered where one is there already"
+    taken,res = {i for i in old if i not in new},[]
+    for i in old:
+        if i in new:
+            c = i = new[i]
+            k = 0
+            while i in taken: k += 1; i = f'{c}.{k}'
+            taken.add(i)
+        res.append(i)
+    return res
+
+def _cut(path, id, box, to, channels, side):
+    "(content, file) of the part of an image within its box; None where it can't be read"
+    key = stable_hash('crop', OPENER, id.split('.')[0], [round(float(v), 6) for v in box], channels, side, n=16)
+    file = (to/key[:2]/f'{key}.png').absolute()
+    if not file.exists():
+        try: a = open_image(path, channels=channels)
+        except ImageError: return None
+        (h,w),(x0,y0,x1,y1) = a.shape[:2],box
+        l,t = math.floor(x0*w),math.floor(y0*h)
+        a = a[t:max(t+1, math.ceil(y1*h)), l:max(l+1, math.ceil(x1*w))]
+        im,buf = Image.fromarray(np.ascontiguousarray(a[...,0] if channels==1 else a)),io.BytesIO()
+        if side and max(im.size)>side: im.thumbnail((side,side), Image.Resampling.BICUBIC)
+        im.save(buf, 'PNG')
+        atomic_write(file, buf.getvalue())
+    return hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest(),file
 
 # %% ../nbs/61_crop.ipynb #9c58e9e9
 def crops_picture(

@@ -62,17 +62,18 @@ def own_rate(
     steps = steps or max(20, (c.steps or c.epochs*per)//10)
     rows = [(lr, *_last_loss(source, c.but(lr=lr, steps=steps), ledger, seed, notes, kwargs)) for lr in ((around or c.lr)*f for f in factors)]
     df = pd.DataFrame(rows, columns=['lr','loss','run'])
+    if df.loss.isna().any(): return config.but(lr=float(around or c.lr)),df   # the clock has cut one: it says nothing
     if not np.isfinite(df.loss).any(): raise ValueError(f"own_rate: training diverges at every rate from {df.lr.min():.2g} to {df.lr.max():.2g}; give smaller factors, or ask verify what is wrong")
     return config.but(lr=float(df.lr[df.loss.idxmin()])),df
 
 def _last_loss(source, config, ledger, seed, notes, kwargs):
-    "Mean loss of the last quarter of a short run, and its id; infinite and none where it diverged"
+    "Mean loss of the last quarter of a short run, and its id; infinite and none where it diverged, nan where the clock has cut it"
     try: run = fit(source, config, ledger, seed, notes=notes, **kwargs | dict(stage='rate'))
     except ValueError as e:
         if 'diverged' in str(e): return float('inf'),''
         raise
     losses = run.array('losses')
-    return float(losses[-max(1, len(losses)//4):].mean()),run.id
+    return float('nan') if run.metrics['cut'] else float(losses[-max(1, len(losses)//4):].mean()),run.id
 
 # %% ../nbs/65_overfit.ipynb #e5f1e1b6
 LEARNED = .02 # Less than this counts as by heart

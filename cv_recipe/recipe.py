@@ -138,7 +138,7 @@ def _ship(self:Recipe, run, score, how, over='', folds=None):
     there = best and best['run']==run.id and (self.folder/'model'/'model.json').exists()
     if best and not there and best['run']!=over and not (task.metric.better(score, best['score']) or (score==best['score'] and loss<best['loss'])): return
     if folds: self._ship_folds(folds, task)
-    if there: self.state['model'] |= dict(folds=len(folds.runs) if folds else 0); return
+    if there: self.state['model'] |= dict(folds=len(folds.runs) if folds else 0); self._save(report=False); return
     info = dict(how=how, metric=task.metric.name, valid=score, seed=run.info['seed'], threads=run.info['threads'], source=self.source.fingerprint)
     ship(run, self.folder/'model', task, **info)
     c = Config.from_dict(run.config)

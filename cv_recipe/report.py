@@ -390,7 +390,7 @@ def _use(left:_Left)->_Html:
     shell = f'cv-recipe predict {shlex.quote(path)} photos/ --out preds.csv'
     res = _tag('p', ', '.join(str(o) for o in parts if o)) + _tag('p', 'At the command line, for a folder of photos:') + _tag('pre', shell) + _tag('p', 'In Python:') + _tag('pre', code)
     if not made.get('folds'): return res
-    return res + _tag('p', f"Beside it lie the {made['folds']} networks that judged fold by fold. Asked together they are hardly ever worse than one, and take {made['folds']} times as long; no figure here is theirs:") + _tag('pre', shell.replace(shlex.quote(path), shlex.quote((left.folder/'folds').as_posix())))
+    return res + _tag('p', f"Beside it lie the {made['folds']} networks that judged fold by fold. Asked together they err in different places and their mean is often better than one of them; it takes {made['folds']} times as long, and no figure here is theirs:") + _tag('pre', shell.replace(shlex.quote(path), shlex.quote((left.folder/'folds').as_posix())))
 
 def _made(left:_Left)->_Html:
     "Seed, threads, versions, what was asked, the plan"

@@ -13,6 +13,7 @@ __all__ = ['activation_maps', 'object_boxes', 'cropped', 'crops_picture']
 import hashlib, io, math, shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from torch.nn.functional import interpolate
 from .cache import cache_images
 from .core import atomic_write, cache_dir, plural, stable_hash
 from .images import OPENER, ImageError, open_image
-from .model import Weights, as_input
-from .pipe import Config, run_model
+from .model import as_input, create_model
+from .pipe import Config, create_args, run_model
 from .runs import Run
 from .task import Task
 
@@ -71,6 +72,18 @@ def _sight(model, weights, config, most=7):
     cells = _as_map(f, getattr(model, 'num_prefix_tokens', 0), model.num_features).shape[-1]
     return config.size if cells>=most else min(2*config.size, 32*math.ceil(most*config.size/cells/32))
 
+def _shift(model, size, channels, n=4):
+    "How far the grid's cells of an untrained network look beside where they stand, right and down, as shares of the side; tokens look where they stand"
+    x = torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with torch.enable_grad():
+        f = model.forward_features(x)
+        if f.ndim==3: return 0.,0.
+        a = _as_map(f, 0, model.num_features)
+        mid = slice((a.shape[-1]-1)//2, a.shape[-1]//2+1)
+        g, = torch.autograd.grad(a[:,:,mid,mid].sum(), x)
+    w,at = g.double().square().sum((0,1)),(torch.arange(size).double()+.5)/size
+    return tuple(float((w.sum(d)*at).sum()/w.sum())-.5 if w.any() else 0. for d in (0, 1))
+
 def object_boxes(
     run:Run, # Done; its network says where the things are
     source:Any, # A `Source` of one label an image
@@ -88,26 +101,31 @@ def object_boxes(
     if split not in ('train','valid'): raise ValueError(f"object_boxes: split={split!r}: say 'train' or 'valid'; the test stays as it is")
     c,part = Config.from_dict(run.config),getattr(source, split)
     model,w = run_model(run, task)
-    cache = cache_images(part, _sight(model, w, c), 'squish', c.channels, folder)
+    size = _sight(model, w, c)
+    cache,shift = cache_images(part, size, 'squish', c.channels, folder),_shift(create_model(replace(w, origin='random', path=''), task.n_out, c.channels, **create_args(c, w)), size, c.channels)
     ok = np.flatnonzero(cache.rows>=0)
     model,y,res = model.to(device),task.encode(list(part.df.label.iloc[ok])),[]
     for i in range(0, len(ok), 32):
         maps = activation_maps(model, as_input(cache.take(ok[i:i+32]), w, device), y[i:i+32])
-        res += [_box(m, least, margin) for m in maps]
+        res += [_box(m, least, margin, shift) for m in maps]
         tick(min(1., (i+32)/len(ok)))
     df = pd.DataFrame(res, columns=['x0','y0','x1','y1']).assign(share=lambda d: (d.x1-d.x0)*(d.y1-d.y0))
     return df.assign(id=part.df.id.to_numpy()[ok])[['id','x0','y0','x1','y1','share']]
 
-def _box(m, least, margin, fine=64):
+def _box(m, least, margin, shift=(0.,0.), fine=64):
     "x0, y0, x1, y1 of the region with most activation; the whole image where there is none"
     a = interpolate(torch.from_numpy(m)[None,None], (fine,fine), mode='bilinear', align_corners=False)[0,0].numpy()
     of,n = regions(a>=least)
     if not n or not a.any(): return 0.,0.,1.,1.
     best = 1+int(np.argmax([a[of==k].sum() for k in range(1, n+1)]))
     ys,xs = (np.flatnonzero((of==best).any(k)) for k in (1,0))
-    x0,x1,y0,y1 = xs[0]/fine,(xs[-1]+1)/fine,ys[0]/fine,(ys[-1]+1)/fine
-    mx,my = margin*(x1-x0),margin*(y1-y0)
-    return max(0., x0-mx),max(0., y0-my),min(1., x1+mx),min(1., y1+my)
+    (x0,x1),(y0,y1) = (_side(o[0]/fine, (o[-1]+1)/fine, margin, s) for o,s in ((xs, shift[0]), (ys, shift[1])))
+    return x0,y0,x1,y1
+
+def _side(lo, hi, margin, shift):
+    "Both ends where the network looked, and the margin"
+    m = margin*(hi-lo)
+    return min(1., max(0., lo+shift-m)),max(0., min(1., hi+shift+m))
 
 # %% ../nbs/61_crop.ipynb #4c0e5aad
 def cropped(

@@ -84,6 +84,7 @@ def _shift(model, size, channels, n=4):
     w,at = g.double().square().sum((0,1)),(torch.arange(size).double()+.5)/size
     return tuple(float((w.sum(d)*at).sum()/w.sum())-.5 if w.any() else 0. for d in (0, 1))
 
+# %% ../nbs/61_crop.ipynb #e1fa23b7
 def object_boxes(
     run:Run, # Done; its network says where the things are
     source:Any, # A `Source` of one label an image
@@ -123,9 +124,9 @@ def _box(m, least, margin, shift=(0.,0.), fine=64):
     return x0,y0,x1,y1
 
 def _side(lo, hi, margin, shift):
-    "Both ends where the network looked, and the margin"
-    m = margin*(hi-lo)
-    return min(1., max(0., lo+shift-m)),max(0., min(1., hi+shift+m))
+    "Both ends where the network looked, and the margin; nothing is moved over the rim"
+    m,shift = margin*(hi-lo),min(max(shift, -lo), 1-hi)
+    return max(0., lo+shift-m),min(1., hi+shift+m)
 
 # %% ../nbs/61_crop.ipynb #4c0e5aad
 def cropped(

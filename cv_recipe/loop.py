@@ -437,6 +437,7 @@ def crop_mends(
     why = f"{1-some.share.mean():.0%} of {plural(len(some), 'training image')} say nothing of the label, as the first model sees it"
     return dict(crop_background=Mend(dict(crop={r.id: [round(float(v), 4) for v in (r.x0, r.y0, r.x1, r.y1)] for r in some.itertuples()}), 0., 1.5, why, points=True))
 
+# %% ../nbs/68_loop.ipynb #abb80119
 def _mends(project, run, failed):
     "Corrections that may be tried; of a run that is repeated those that it made, row by row"
     if 'mends' in project.decided: return {n: Mend(rows, 0., .01, 'as decided before') for n,rows in project.decided['mends'].items()}
